@@ -1,0 +1,131 @@
+"""The one abstraction: a method is a frozen dataclass of the paper's settings with six hooks.
+
+The loop (:mod:`attar.run`) builds what ``needs`` names, calls ``init``, then for every step ``draw`` and ``step``, and at the
+end ``finish``. Copy :mod:`attar.distill.dm`, change the loss, run :func:`attar.testing.check_method`: that is a new method.
+
+Shape letters everywhere: N real examples, M kept examples, K classes, B batch, C H W image, D features, T time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+
+from attar.budget import Budget
+from attar.optim import Opt
+from attar.seeds import Seeds
+
+if TYPE_CHECKING:
+    from attar.real.realset import RealSet
+
+State = dict[str, torch.Tensor]
+"""Everything that a run carries from step to step; names, shapes and dtypes are fixed by ``init``."""
+
+Batch = dict[str, Any]
+"""What a step needs that does not depend on the state: a tree of tensors, plus plain numbers and Seeds for ``step``."""
+
+Loss = Callable[[State, Batch], torch.Tensor]
+
+
+class Descend(Protocol):
+    """One optimiser update of the learned tensors; handed to ``step`` by the loop."""
+
+    def __call__(self, state: State, loss: Loss, batch: Batch, only: tuple[str, ...] = ()) -> State: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a method kept.
+
+    Args:
+        columns: name -> values of length M. ``image``: float32 [M, C, H, W] in the normalised space of the real set.
+            ``label``: int64 [M]. Left out for a selection, which takes all columns of its source rows.
+        picked: int64 [M] positions in the real set, in pick order, for a selection.
+        weight: float32 [M], >= 0.
+        recipe: how to train on the rows (protocol, augment, learned learning rate ...).
+        extra: further tensors of length M to keep (``gain`` of each pick, ``soft_label`` [M, K] ...).
+    """
+
+    columns: dict[str, torch.Tensor] = field(default_factory=dict)
+    picked: torch.Tensor | None = None
+    weight: torch.Tensor | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        kept = self.picked if self.picked is not None else next(iter(self.columns.values()))
+        return len(kept)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate made before the work: multiply-adds times two of one step, and peak memory in bytes."""
+
+    flops_per_step: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Settings and six hooks. Subclasses are frozen dataclasses whose fields are the paper's settings.
+
+    Class attributes:
+        paper: authors, title, venue and year.
+        modalities: the kinds of data it takes.
+        kind: ``"select"`` (keeps real rows) or ``"distill"`` (learns synthetic ones).
+        separable: "class" or "chunk" where parts can be run apart, else None.
+        reads: state entries that ``draw`` may look at; most methods: none.
+        balanced: whether the budget is divided evenly over classes.
+    """
+
+    steps: int = 0
+    "Updates of the kept examples; 0 for a selector that does all in init."
+
+    paper: ClassVar[str] = ""
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    kind: ClassVar[str] = "distill"
+    separable: ClassVar[str | None] = None
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def learn(self) -> dict[str, Opt]:
+        """The learned tensors of the state, each with its optimiser."""
+        return {}
+
+    def needs(self) -> tuple[Any, ...]:
+        """Resources that must exist first (:mod:`attar.resources`)."""
+        return ()
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        """The start."""
+        raise NotImplementedError(f"{type(self).__name__} has no init")
+
+    def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
+        """Everything of a step that does not depend on the state; a pure function of (seed, step).
+
+        ``seeds`` is already at this step.
+        """
+        return {}
+
+    def loss(self, state: State, batch: Batch) -> torch.Tensor:
+        """A scalar of tensors: no generator, no input or output, no branch on data."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
+
+    def step(self, state: State, batch: Batch, descend: Descend) -> State:
+        """One update; alternating schemes call ``descend`` several times."""
+        return descend(state, self.loss, batch)
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        """Decodes the state to rows."""
+        raise NotImplementedError(f"{type(self).__name__} has no finish")
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        """An estimate for ``--dry-run`` and for the refusal of what cannot fit."""
+        return Cost()
+
+
+Resources = Mapping[str, State]
+"""Built resources by name: each is a dictionary of tensors."""
