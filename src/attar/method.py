@@ -95,6 +95,14 @@ class Method:
         """The learned tensors of the state, each with its optimiser."""
         return {}
 
+    def learned(self, state: State) -> dict[str, Opt]:
+        """``learn`` for a given state, where the names depend on it (network weights)."""
+        return self.learn
+
+    def length(self, real: RealSet) -> int:
+        """Steps of the whole run."""
+        return self.steps
+
     def needs(self) -> tuple[Any, ...]:
         """Resources that must exist first (:mod:`attar.resources`)."""
         return ()

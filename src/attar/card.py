@@ -1,0 +1,72 @@
+"""The dataset card: README.md of a condensed folder, with the header that dataset hubs read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def render(manifest: dict[str, Any]) -> str:
+    """Markdown with a YAML header (written as JSON scalars, which are valid YAML, so names cannot break it)."""
+    source, budget, last = manifest["source"], manifest["budget"], manifest["lineage"][-1]
+    synthetic = manifest["kind"] == "synthetic"
+    what = "synthetic examples distilled from" if synthetic else "examples selected from"
+    header = {
+        "license": "other",
+        "license_name": source.get("licence", "as-the-source"),
+        "task_categories": [manifest["task"]],
+        "tags": ["attar", "dataset-distillation" if synthetic else "coreset"],
+        "size_categories": [_size(budget["rows"])],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.parquet"}]}],
+    }
+    lines = ["---", *(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in header.items()), "---", ""]
+    lines += [f"# {_text(source['name'])}, made small", ""]
+    lines += [
+        f"{budget['rows']} {what} `{_text(source['name'])}` ({source['rows']} examples, "
+        f"{len(manifest['class_names'])} classes) by `attar {last['verb']}` with method `{last['method']}`.",
+        "",
+        *_scores(manifest["scores"]),
+        "## Use",
+        "",
+        "```python",
+        "import attar",
+        'kept = attar.open("this-folder")          # a torch dataset of (image, label)',
+        "```",
+        "",
+        "`data/train.parquet` opens with datasets, pandas and polars as well."
+        + (" Its pictures are rounded to 8 bits; `tensors.safetensors` holds the exact ones." if synthetic else ""),
+        "",
+        "## Limits",
+        "",
+        "The licence and the biases of the source carry over. A synthetic example can resemble real ones; "
+        "a small set is no protection of privacy by itself."
+        if synthetic
+        else "The licence and the biases of the source carry over; rare cases of the source may be absent.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(scores: list[dict[str, Any]]) -> list[str]:
+    if not scores:
+        return ["No accuracy was measured yet; `attar evaluate` measures it.", ""]
+    lines = ["| images | protocol | network | test accuracy | random examples |", "|---|---|---|---|---|"]
+    for s in scores:
+        random = s["baseline"].get("random", {}).get("last_mean")
+        lines.append(
+            f"| {s.get('images', 'exact')} | {s['protocol']} | {s['network']} | {s['last_mean']:.3f} ± {s['last_std']:.3f} "
+            f"({s['seeds']} seeds) | {'not measured' if random is None else f'{random:.3f}'} |"
+        )
+    return [*lines, ""]
+
+
+def _size(rows: int) -> str:
+    for limit, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
+        if rows < limit:
+            return name
+    return "n>1M"
+
+
+def _text(name: str) -> str:
+    """A name as plain text inside Markdown."""
+    return "".join(c if c.isalnum() or c in " .,-_/" else " " for c in str(name)).strip() or "dataset"

@@ -1,0 +1,315 @@
+"""Condensed: the result, in memory and as a folder; a coreset or a synthetic set.
+
+It is the only thing that ``evaluate``, ``audit``, ``apply`` and ``report`` take. The folder opens with any dataset tool:
+``datasets.load_dataset(folder)``, ``pandas.read_parquet(folder/data/train.parquet)``; nothing in it is executable.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch.utils.data import Dataset
+
+from attar import card, rowfile
+from attar.errors import DataError, UsageError
+from attar.io import atomic, png, tensors
+from attar.method import Rows
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+
+SCHEMA = 1
+DATA, EXACT, MANIFEST = "data/train.parquet", "tensors.safetensors", "condensed.json"
+
+
+@dataclass(eq=False, kw_only=True)
+class Condensed(Dataset):
+    """M kept examples with all that is known of them. As a torch dataset: item i is (image, label).
+
+    Args:
+        manifest: the content of ``condensed.json``.
+        table: M rows of every column but ``image``: ``label``, ``weight``, ``source_id`` and the source's own.
+        bytes8: uint8 [M, C, H, W], the 8-bit pictures; None where the set has no image column.
+        exact: tensors that 8-bit pictures cannot hold: ``image`` float32 [M, C, H, W] in the normalised space of a
+            synthetic set, ``soft_label`` [M, K] ...
+        files: derived files by name (``report.html`` ...).
+        path: where it was opened or saved.
+    """
+
+    manifest: dict[str, Any]
+    table: pa.Table
+    bytes8: torch.Tensor | None
+    exact: dict[str, torch.Tensor] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.images[index], int(self.labels[index])
+
+    @property
+    def kind(self) -> str:
+        """``subset`` (real rows) or ``synthetic``."""
+        return self.manifest["kind"]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        return tuple(self.manifest["class_names"])
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How to train on it."""
+        return self.manifest["recipe"]
+
+    @cached_property
+    def labels(self) -> torch.Tensor:
+        """int64 [M]."""
+        return torch.tensor(self.table["label"].to_numpy(), dtype=torch.int64)
+
+    @cached_property
+    def weight(self) -> torch.Tensor:
+        """float32 [M]."""
+        return torch.tensor(self.table["weight"].to_numpy(), dtype=torch.float32)
+
+    @cached_property
+    def images(self) -> torch.Tensor:
+        """The exact images in the normalised space: float32 [M, C, H, W]."""
+        return self.exact["image"] if "image" in self.exact else self.images8
+
+    @cached_property
+    def images8(self) -> torch.Tensor:
+        """The 8-bit pictures in the normalised space: float32 [M, C, H, W]."""
+        if self.bytes8 is None:
+            raise UsageError(f"a set of task '{self.manifest['task']}' has no image column; use its table")
+        mean, std = (torch.tensor(self.manifest["preprocessing"][k])[:, None, None] for k in ("mean", "std"))
+        return (self.bytes8.to(torch.float32) / 255 - mean) / std
+
+    def view(
+        self, epoch: int, seeds: Seeds, *, batch: int = 256, eight_bit: bool = False
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """One epoch of shuffled batches (image [B, C, H, W], label [B], weight [B]), a pure function of (epoch, seeds)."""
+        images = self.images8 if eight_bit else self.images
+        order = torch.randperm(len(self), generator=seeds.generator("view", epoch))
+        for index in order.split(batch):
+            yield images[index], self.labels[index], self.weight[index]
+
+    def scored(self, scores: list[dict[str, Any]]) -> Condensed:
+        """The same set with ``scores`` in place of older ones of the same protocol, network and source of images."""
+        key = ("protocol", "network", "images")
+        new = {tuple(s.get(k) for k in key) for s in scores}
+        old = [s for s in self.manifest["scores"] if tuple(s.get(k) for k in key) not in new]
+        manifest = {**self.manifest, "scores": old + scores}
+        return Condensed(
+            manifest=manifest, table=self.table, bytes8=self.bytes8, exact=self.exact, files=self.files, path=self.path
+        )
+
+    def save(self, out: Path | str, *, replace: bool = False) -> Path:
+        """Writes the folder in one step: temporary sibling, fsync, rename; the manifest last.
+
+        Args:
+            replace: exchange an existing folder for this one; else an existing folder is refused.
+
+        Raises:
+            UsageError: the folder exists.
+            ResourceError: disk full, no permission.
+        """
+        out = Path(out)
+        if out.exists() and not replace:
+            raise UsageError(f"{out} exists already; choose another --out or remove it")
+        contents = self._contents()
+        self.manifest["files"] = {
+            name: {"bytes": len(data), "sha256": tensors.digest(data)} for name, data in contents.items()
+        }
+        with atomic.folder(out, replace=replace) as tmp:
+            for name, data in contents.items():
+                atomic.write_new(tmp / name, data)
+            atomic.write_new(tmp / MANIFEST, atomic.json_bytes(self.manifest))
+        self.path = out
+        return out
+
+    def _contents(self) -> dict[str, bytes]:
+        contents = {DATA: rowfile.encode(self.table, self.bytes8, self.class_names)}
+        if self.exact:
+            contents[EXACT] = tensors.encode(self.exact)
+        if self.bytes8 is not None:
+            contents["preview.png"] = png.encode(preview(self.bytes8, self.labels))
+        contents["README.md"] = card.render(self.manifest).encode()
+        return {**contents, **self.files}
+
+    def hf_dataset(self) -> Any:
+        """The rows as a ``datasets.Dataset`` (extra ``hf``)."""
+        from attar.errors import missing_extra
+
+        try:
+            import datasets
+        except ImportError as e:
+            raise missing_extra("datasets", "hf", "Condensed.hf_dataset") from e
+        return datasets.Dataset(rowfile.with_images(self.table, self.bytes8, self.class_names))
+
+
+def condense(
+    rows: Rows, real: RealSet, *, kind: str, lineage: list[dict[str, Any]], budget: Mapping[str, Any] | None = None
+) -> Condensed:
+    """Makes a :class:`Condensed` of what a method kept.
+
+    Args:
+        rows: from ``Method.finish``; a selection's columns are taken from ``real``.
+        kind: ``subset`` or ``synthetic``.
+        lineage: what was done so far, the newest last.
+        budget: what was asked for.
+
+    Raises:
+        DataError: a kept image or weight is not finite.
+    """
+    exact = {k: v for k, v in rows.extra.items() if v.ndim > 1}
+    if rows.picked is not None:
+        table, bytes8 = real.table.take(pa.array(rows.picked.numpy())), None
+        if real.images is not None:
+            bytes8 = real.raw(rows.picked).cpu()
+        source_id = pa.array(real.ids[rows.picked].numpy())
+    else:
+        image = rows.columns["image"].detach().cpu().to(torch.float32).contiguous()
+        if not torch.isfinite(image).all():
+            raise DataError("the distilled images hold NaN or infinity; lower the learning rate and distil again")
+        exact["image"] = image
+        bytes8 = real.pixels(image).mul(255).round().clamp(0, 255).to(torch.uint8)
+        table = pa.table({"label": pa.array(rows.columns["label"].cpu().numpy())})
+        source_id = pa.nulls(len(rows), pa.int64())
+    weight = rows.weight.cpu() if rows.weight is not None else torch.ones(len(rows))
+    table = _put(table, "weight", pa.array(weight.to(torch.float32).numpy()))
+    table = _put(table, "source_id", source_id)
+    for name, value in rows.extra.items():
+        if value.ndim == 1:
+            table = _put(table, name, pa.array(value.cpu().numpy()))
+    manifest = _manifest(real, table, bytes8, exact, kind=kind, lineage=lineage, budget=budget, recipe=rows.recipe)
+    return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact)
+
+
+def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
+    """Sets a column of ours; a source's column of the same name keeps its values as ``source_NAME``."""
+    if name in table.column_names:
+        table = table.rename_columns([f"source_{c}" if c == name else c for c in table.column_names])
+    return table.append_column(name, values)
+
+
+def _manifest(
+    real: RealSet,
+    table: pa.Table,
+    bytes8: torch.Tensor | None,
+    exact: dict[str, torch.Tensor],
+    *,
+    kind: str,
+    lineage: list[dict[str, Any]],
+    budget: Mapping[str, Any] | None,
+    recipe: dict[str, Any],
+) -> dict[str, Any]:
+    labels = table["label"].to_numpy() if "label" in table.column_names else []
+    per_class = [int((labels == k).sum()) for k in range(real.n_classes)] if len(labels) else []
+    image_bytes = 0 if bytes8 is None else bytes8.numel()
+    manifest = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "task": real.task,
+        "class_names": list(real.class_names),
+        "lineage": lineage,
+        "source": {"name": real.name, "rows": len(real), "fingerprint": real.fingerprint, **real.source},
+        "budget": {
+            **(budget or {}),
+            "rows": table.num_rows,
+            "per_class": per_class,
+            "bytes_examples": exact["image"].numel() * 4 if "image" in exact else image_bytes,
+            "bytes_examples_8bit": image_bytes,
+            "bytes_labels": table.num_rows + sum(v.numel() * v.element_size() for k, v in exact.items() if k != "image"),
+        },
+        "preprocessing": {"mean": list(real.mean), "std": list(real.std)},
+        "recipe": recipe,
+        "scores": [],
+    }
+    if bytes8 is not None:
+        c, h, w = bytes8.shape[1:]
+        manifest["preprocessing"] |= {"channels": c, "height": h, "width": w}
+    return manifest
+
+
+def preview(bytes8: torch.Tensor, labels: torch.Tensor, *, per_class: int = 10, classes: int = 20) -> torch.Tensor:
+    """The first examples of each class as a picture: uint8 [M, C, H, W] -> uint8 [C, H', W']."""
+    present = labels.unique().tolist()[:classes]
+    return png.grid([bytes8[labels == k][:per_class] for k in present], scale=max(1, 64 // bytes8.shape[-1]), gap=2)
+
+
+def open_condensed(folder: Path | str) -> Condensed:
+    """Opens a folder after verifying every checksum.
+
+    Raises:
+        DataError: not such a folder, a missing or changed file, an unknown schema.
+    """
+    folder = Path(folder)
+    atomic.recover(folder)
+    manifest = read_manifest(folder)
+    contents = {name: _checked(folder, name, facts) for name, facts in manifest["files"].items()}
+    table, bytes8 = rowfile.decode(contents[DATA], folder / DATA)
+    exact = tensors.decode(contents[EXACT], folder / EXACT) if EXACT in contents else {}
+    made = {DATA, EXACT, "preview.png", "README.md"}
+    files = {name: data for name, data in contents.items() if name not in made}
+    return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact, files=files, path=folder)
+
+
+def read_manifest(folder: Path | str) -> dict[str, Any]:
+    """Reads and checks ``condensed.json``."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise DataError(f"{folder} is not a condensed set: it has no {MANIFEST}; give a folder that attar wrote")
+    with atomic.named(path, "reading"):
+        text = path.read_bytes()
+    try:
+        manifest = json.loads(text)
+        schema, files = manifest["schema"], manifest["files"]
+        good = isinstance(files, dict) and DATA in files and all(_plain(name) for name in files)
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise DataError(f"{path} is damaged ({type(e).__name__}: {e}); restore the folder from a copy") from e
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise DataError(f"{path} has schema {schema}, newer than {SCHEMA}, the newest known here; update attar")
+    if not good:
+        raise DataError(f"{path} names files outside its folder or lacks {DATA}; restore the folder from a copy")
+    missing = [k for k in ("kind", "task", "class_names", "lineage", "source", "budget", "recipe", "scores") if k not in manifest]
+    if missing:
+        raise DataError(f"{path} lacks '{missing[0]}'; restore the folder from a copy")
+    return manifest
+
+
+def _plain(name: str) -> bool:
+    """Whether a file name stays inside its folder."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name and "\0" not in name
+
+
+def _checked(folder: Path, name: str, facts: Mapping[str, Any]) -> bytes:
+    path = folder / name
+    if path.is_symlink() or not path.is_file():
+        raise DataError(f"{path} is missing though {MANIFEST} names it; restore the folder from a copy")
+    with atomic.named(path, "reading"):
+        data = path.read_bytes()
+    if len(data) != facts.get("bytes") or tensors.digest(data) != facts.get("sha256"):
+        raise DataError(f"{path} was changed after it was written (its checksum differs); restore the folder from a copy")
+    return data
+
+
+def is_condensed(path: Path | str) -> bool:
+    """Whether a path is a folder with a manifest."""
+    return os.path.isfile(os.path.join(path, MANIFEST))
+
+
+def discard(path: Path) -> None:
+    """Removes a condensed folder."""
+    shutil.rmtree(path)
