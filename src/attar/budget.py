@@ -122,8 +122,19 @@ def largest_remainder(total: int, shares: Sequence[int], caps: Sequence[int] | N
 
 
 def level(total: int, sizes: Sequence[int]) -> list[int]:
-    """Divides ``total`` as evenly as the class sizes allow (water filling); remainders go to the lower class.
+    """Divides ``total`` as evenly as the class sizes allow (water filling).
 
-    The result is ``min(size, x)`` for one level x, with the odd units spread over classes that reach above x.
+    The result is ``min(size, x)`` for the largest whole level x that fits; what is left goes one by one to the lowest
+    classes that reach above x. So parts of open classes never differ by more than one, and the parts of a smaller total
+    are never larger.
     """
-    return largest_remainder(total, [1 if s else 0 for s in sizes], sizes)
+    x, high = 0, max(sizes, default=0)
+    while x < high:
+        middle = (x + high + 1) // 2
+        fits = sum(min(s, middle) for s in sizes) <= total
+        x, high = (middle, high) if fits else (x, middle - 1)
+    parts = [min(s, x) for s in sizes]
+    above = [i for i, s in enumerate(sizes) if s > x]
+    for i in above[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
