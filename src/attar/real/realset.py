@@ -54,6 +54,11 @@ class RealSet:
         return c, h, w
 
     @property
+    def device(self) -> torch.device:
+        """Where the pixels are."""
+        return self.images.device if self.images is not None else torch.device("cpu")
+
+    @property
     def n_classes(self) -> int:
         """K."""
         return len(self.class_names)

@@ -1,0 +1,1 @@
+"""Distillation methods, one paper per file."""

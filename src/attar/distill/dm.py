@@ -1,0 +1,97 @@
+"""DM: Zhao, Bilen. Dataset Condensation with Distribution Matching. WACV 2023. arXiv 2110.04181.
+
+A randomly initialised network is a good enough embedding. Move the kept images until, under many such networks and the same
+random transform of both sides, each class has the mean feature of the real class:
+
+    loss = sum_k || mean_i f(A(real_ki)) - mean_j f(A(kept_kj)) ||^2
+
+Cost: K * batch forwards and 3 M forwards a step. Differs from the official code: all classes go through the network in one
+batch (equal for networks whose images do not see each other), each class still with its own transform; the transform's
+parameters come from counted seeds in place of the clock; a class smaller than the batch is drawn with replacement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from attar.augment.siamese import augment, draw
+from attar.augment.strategy import strategy_for
+from attar.budget import Budget
+from attar.match.features import class_means, features
+from attar.method import Batch, Cost, Method, Resources, Rows, State
+from attar.nets.build import build, net_of
+from attar.optim import Opt
+from attar.params import pixels
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class DM(Method):
+    """Matches the mean feature of every class under random networks."""
+
+    steps: int = 20_000
+    "Updates of the kept examples."
+    batch: int = 256
+    "Real images per class and step."
+    lr_img: float = 1.0
+    "Learning rate of the kept images; the paper takes 10 from 100 images per class on."
+    momentum: float = 0.5
+    "Momentum of the kept images."
+    start: str = "real"
+    "First images: real or noise."
+    net: str = "convnet"
+    "Network whose random weights embed the images."
+    augment: str = "auto"
+    "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+
+    paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Distribution Matching. WACV 2023"
+
+    def __post_init__(self) -> None:
+        pixels.check(self.start)
+
+    @property
+    def learn(self) -> dict[str, Opt]:
+        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        return pixels.start(real, budget, seeds, kind=self.start)
+
+    def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
+        net = net_of(self.net, real)
+        params = net.init(seeds.at("net"), device=real.device)
+        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
+        label = torch.arange(real.n_classes, device=real.device).repeat_interleave(self.batch)  # [K B]
+        ops = draw(
+            strategy_for(self.augment, real.class_names),
+            real.n_classes,
+            seeds.generator("augment"),
+            size=real.shape[1:],
+            one_op=False,
+        )
+        ops = {k: v.to(real.device) for k, v in ops.items()}
+        x = augment(real.draw(index.flatten()), {k: v[label] for k, v in ops.items()})  # [K B, C, H, W]
+        return {"net": params, "augment": ops, "target": class_means(features(net, params, x), label, real.n_classes)}
+
+    def loss(self, state: State, batch: Batch) -> torch.Tensor:
+        x, label, target = state["image"], state["label"], batch["target"]  # [M, C, H, W], [M], [K, D]
+        net = build(self.net, channels=x.shape[1], size=tuple(x.shape[2:]), classes=len(target))
+        x = augment(x, {k: v[label] for k, v in batch["augment"].items()})
+        mean = class_means(net.features(batch["net"], x).float(), label, len(target))  # [K, D]
+        return (mean - target).square().sum()
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        return Rows(
+            columns={"image": state["image"], "label": state["label"]}, recipe={"protocol": "dsa", "augment": self.augment}
+        )
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        images = real.n_classes * self.batch
+        return Cost(
+            flops_per_step=2 * net.macs * (images + 3 * kept),
+            memory=4 * real.example_bytes * (3 * images + 12 * kept) + kept * net.activation_bytes,
+        )

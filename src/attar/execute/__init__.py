@@ -1,0 +1,1 @@
+"""How and where work runs: device, threads and precision; progress; signals; checkpoints."""

@@ -1,0 +1,95 @@
+"""The saved state of a run: two generations, each whole or absent, the newest valid one found by checking."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.errors import DataError, UsageError
+from attar.io import atomic, tensors
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with ``plan.json`` (what the run is) and ``state-STEP-DIGEST.safetensors`` (where it is).
+
+    Args:
+        folder: made when first written to.
+    """
+
+    folder: Path
+
+    def claim(self, identity: dict[str, Any]) -> None:
+        """Starts a run here, or makes sure that the run found here is the same one.
+
+        Raises:
+            UsageError: another run's state is here; names the first difference.
+        """
+        atomic.sweep(self.folder)
+        path = self.folder / "plan.json"
+        if not path.is_file():
+            atomic.write_json(path, identity)
+            return
+        found = json.loads(path.read_bytes())
+        wanted = json.loads(json.dumps(identity))
+        if found != wanted:
+            key = next(k for k in [*wanted, *found] if found.get(k) != wanted.get(k))
+            raise UsageError(
+                f"{self.folder} holds an unfinished run with other settings ({key}: {_short(found.get(key))} there, "
+                f"{_short(wanted.get(key))} now); repeat its command to finish it, or remove that folder to start anew"
+            )
+
+    def save(self, step: int, states: list[State], facts: dict[str, float]) -> None:
+        """Writes a generation durably and drops all but the newest two.
+
+        Args:
+            step: steps done.
+            states: one per budget.
+            facts: numbers to keep beside (seconds so far ...).
+        """
+        flat = {f"{i}/{name}": value for i, state in enumerate(states) for name, value in state.items()}
+        data = tensors.encode(flat, {"step": str(step), "states": str(len(states)), "facts": json.dumps(facts)})
+        atomic.write_bytes(self.folder / f"state-{step:09d}-{tensors.digest(data)[:16]}.safetensors", data)
+        for old in self._generations()[2:]:
+            atomic.remove(old)
+
+    def latest(self) -> tuple[int, list[State], dict[str, float]] | None:
+        """The newest generation whose content agrees with its name, or None."""
+        for path in self._generations():
+            data = path.read_bytes()
+            if tensors.digest(data)[:16] != path.stem.rsplit("-", 1)[1]:
+                continue
+            try:
+                flat = tensors.decode(data, path)
+            except DataError:
+                continue
+            meta = _metadata(data)
+            states: list[State] = [{} for _ in range(int(meta["states"]))]
+            for key, value in flat.items():
+                i, name = key.split("/", 1)
+                states[int(i)][name] = value
+            return int(meta["step"]), states, json.loads(meta["facts"])
+        return None
+
+    def _generations(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.safetensors"), reverse=True)
+
+    def discard(self) -> None:
+        """Removes the run's folder."""
+        atomic.remove(self.folder)
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size])["__metadata__"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 60 else text[:57] + "..."

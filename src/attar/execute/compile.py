@@ -1,0 +1,41 @@
+"""One switch between eager and compiled functions, so that a method says what may be compiled and never whether."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from attar.real.cache import root
+
+_on: ContextVar[bool] = ContextVar("compiled", default=False)
+
+
+@contextmanager
+def switched(on: bool) -> Iterator[None]:
+    """Whether :func:`fast` compiles inside the block."""
+    if on:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(root() / "compiled"))
+    token = _on.set(on)
+    try:
+        yield
+    finally:
+        _on.reset(token)
+
+
+def fast(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """``fn`` itself, or its compiled form where the plan in force says so.
+
+    ``fn`` must be hashable, equal for equal work (a bound method of a frozen object), and a function of tensors.
+    """
+    return _compiled(fn) if _on.get() else fn
+
+
+@lru_cache(maxsize=64)
+def _compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(fn, dynamic=False)

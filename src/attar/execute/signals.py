@@ -1,0 +1,39 @@
+"""Signals end a step, not a run's work: the first one is noted, a second one stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass
+class Stop:
+    """Which signal arrived, 0 for none."""
+
+    signal: int = 0
+
+
+@contextmanager
+def caught() -> Iterator[Stop]:
+    """Notes SIGINT and SIGTERM inside the block instead of dying; the second one has its usual effect."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: object) -> None:
+        stop.signal = number
+        for s, usual in before.items():
+            signal.signal(s, usual)
+
+    for s in before:
+        signal.signal(s, note)
+    try:
+        yield stop
+    finally:
+        for s, usual in before.items():
+            signal.signal(s, usual)

@@ -1,0 +1,88 @@
+"""Gradients of one class's loss with respect to a network's weights, and how far two of them point apart."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from attar.nets.build import Net
+
+Params = dict[str, torch.Tensor]
+EPSILON = 1e-6
+
+
+def class_gradient(net: Net, params: Params, x: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> Params:
+    """Gradient of a weighted cross entropy for the weights with two or more dimensions, the only ones that are matched.
+
+    Batch-norm networks are taken with frozen statistics (see :func:`calibrate`).
+
+    Args:
+        x: [B, C, H, W]. label: int64 [B]. weight: [B], summing to 1.
+
+    Returns:
+        name -> tensor of the weight's shape; differentiable in ``x``.
+    """
+    matched = {k: params[k] for k in net.trainable if params[k].ndim > 1}
+
+    def objective(weights: Params) -> torch.Tensor:
+        logits = net({**params, **weights}, x, train=not net.has_batch_statistics)
+        return (cross_entropy(logits.float(), label, reduction="none") * weight).sum()
+
+    return torch.func.grad(objective)(matched)
+
+
+def distance(a: Params, b: Params) -> torch.Tensor:
+    """Sum over all output rows of one minus their cosine (Zhao, Mopuri, Bilen 2021, equation 9).
+
+    d(a, b) = sum_tensors sum_rows ( 1 - <a_r, b_r> / (|a_r| |b_r| + 1e-6) )
+    """
+    total = torch.zeros((), device=next(iter(a.values())).device)
+    for name, value in a.items():
+        u, v = value.flatten(1), b[name].flatten(1)  # [out, rest]
+        cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1) + EPSILON)
+        total = total + (1 - cosine).sum()
+    return total
+
+
+def slots(label: torch.Tensor, classes: int) -> Params:
+    """Where each class's examples stand, as tables of fixed shape, so that a loss needs no branch on data.
+
+    Args:
+        label: int64 [M].
+
+    Returns:
+        ``slot`` int64 [K, m] positions (0 where unused) and ``share`` float32 [K, m], 1 / count or 0 where unused,
+        with m the largest class's count.
+    """
+    counts = torch.bincount(label, minlength=classes)
+    slot = torch.zeros(classes, int(counts.max()), dtype=torch.int64)
+    share = torch.zeros(slot.shape)
+    for k in range(classes):
+        members = torch.nonzero(label == k).flatten()
+        slot[k, : len(members)] = members
+        share[k, : len(members)] = 1 / max(1, len(members))
+    return {"slot": slot, "share": share}
+
+
+def class_distances(
+    net: Net, params: Params, real: torch.Tensor, image: torch.Tensor, slot: torch.Tensor, share: torch.Tensor
+) -> torch.Tensor:
+    """Sum over classes of the distance between the gradients on kept and on real examples of the class.
+
+    Args:
+        real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. slot, share: [K, m], from :func:`slots`.
+    """
+    total = torch.zeros((), device=image.device)
+    for k, x in enumerate(real):
+        label = torch.full((len(x),), k, device=x.device)
+        target = class_gradient(net, params, x, label, torch.full((len(x),), 1 / len(x), device=x.device))
+        kept = class_gradient(net, params, image[slot[k]], torch.full_like(slot[k], k), share[k])
+        total = total + distance(kept, {name: g.detach() for name, g in target.items()})
+    return total
+
+
+@torch.no_grad()
+def calibrate(net: Net, params: Params, x: torch.Tensor) -> None:
+    """Fits the statistics of batch-norm layers to real images x [B, C, H, W], in place; they are then frozen."""
+    if net.has_batch_statistics:
+        net(params, x, train=True)
