@@ -1,0 +1,77 @@
+"""What the networks share: normalisation, activation and pooling by name, and the shape of a classifier."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+
+from attar.errors import UsageError
+
+Norm = Literal["none", "batch", "layer", "instance", "group"]
+Act = Literal["relu", "sigmoid", "leaky", "swish"]
+Pool = Literal["none", "max", "avg"]
+
+GROUPS = 4
+"""Groups of the norm ``group``."""
+
+
+class Classifier(nn.Module):
+    """Features, then one linear layer named ``classifier``."""
+
+    classifier: nn.Linear
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> what the classifier sees, [B, D]."""
+        raise NotImplementedError(f"{type(self).__name__} has no features")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> logits [B, K]."""
+        return self.classifier(self.features(x))
+
+
+def norm_layer(name: Norm, shape: tuple[int, int, int]) -> list[nn.Module]:
+    """The normalisation of maps of ``shape`` (C, H, W), as a list of no or one layer.
+
+    ``instance`` is a group norm of C groups with scale and shift, as in the dataset-condensation literature: it has no
+    running statistics, so that every image is processed alone and training and evaluation are the same function.
+    """
+    width = shape[0]
+    if name == "none":
+        return []
+    if name == "batch":
+        return [nn.BatchNorm2d(width)]
+    if name == "layer":
+        return [nn.LayerNorm(list(shape))]
+    if name == "instance":
+        return [nn.GroupNorm(width, width)]
+    if width % GROUPS:
+        raise UsageError(
+            f"width {width} cannot be cut into the {GROUPS} groups of norm=group; take a multiple of {GROUPS}"
+        )
+    return [nn.GroupNorm(GROUPS, width)]
+
+
+def activation(name: Act) -> nn.Module:
+    """The activation by name; ``leaky`` has slope 0.01, ``swish`` is x times sigmoid(x)."""
+    if name == "sigmoid":
+        return nn.Sigmoid()
+    if name == "leaky":
+        return nn.LeakyReLU(0.01)
+    return nn.SiLU() if name == "swish" else nn.ReLU()
+
+
+def pooling(name: Pool) -> list[nn.Module]:
+    """Pooling that halves both sides, rounding down, as a list of no or one layer."""
+    if name == "none":
+        return []
+    return [nn.MaxPool2d(2) if name == "max" else nn.AvgPool2d(2)]
+
+
+def too_small(net: str, size: tuple[int, int], smallest: int, remedy: str = "") -> UsageError:
+    """The error for images whose map would vanish."""
+    fix = f"; {remedy}" if remedy else "; use larger images or another network"
+    return UsageError(
+        f"{net} needs images of at least {smallest}x{smallest} pixels but these are {size[0]}x{size[1]}{fix}"
+    )

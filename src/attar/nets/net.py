@@ -1,0 +1,170 @@
+"""Net: a network as a pure function of its parameters.
+
+A network here has no weights of its own: parameters and buffers are a dictionary of tensors that :meth:`Net.init` draws
+and the caller keeps, so that fresh networks, stacks of networks, inner training and second derivatives are all the same
+call, also under ``torch.func`` and ``torch.compile``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+from attar.errors import UsageError
+from attar.seeds import Seeds
+
+Params = dict[str, torch.Tensor]
+"""Parameters and buffers of one network by name."""
+
+
+class Skeleton(nn.Module):
+    """A module whose tensors hold no numbers, entered either for logits or for features.
+
+    Args:
+        net: the module; its tensors are replaced by those of a call.
+        last: name of the linear layer whose input is the features, where the module has no method ``features``.
+    """
+
+    def __init__(self, net: nn.Module, last: str | None) -> None:
+        super().__init__()
+        self.net = net
+        self._seen: list[torch.Tensor] = []
+        self._tapped = last is not None
+        if last is not None:
+            net.get_submodule(last).register_forward_pre_hook(self._tap)
+
+    def _tap(self, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        self._seen.append(args[0])
+
+    def forward(self, x: torch.Tensor, features: bool) -> torch.Tensor:
+        """[B, C, H, W] -> features [B, D] or logits [B, K]."""
+        if features and not self._tapped:
+            return self.net.features(x).flatten(1)  # type: ignore[operator]  # checked when the net was built
+        logits = self.net(x)
+        if not self._tapped:
+            return logits
+        seen = self._seen[-1]
+        self._seen.clear()
+        return seen.flatten(1) if features else logits
+
+
+@dataclass(frozen=True)
+class Net:
+    """A network for images of one shape; two are equal where their recipe is.
+
+    Args:
+        name: canonical spec string.
+        channels, size, classes: C, (H, W) and K.
+        source: the user's class, function or module where the spec was one, else None.
+        make: builds the module with fresh weights from torch's global generator.
+        last: see :class:`Skeleton`; ``""`` where the module offers no features at all.
+    """
+
+    name: str
+    channels: int
+    size: tuple[int, int]
+    classes: int
+    source: object = field(default=None, repr=False)
+    make: Callable[[], nn.Module] = field(kw_only=True, compare=False, repr=False)
+    last: str | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Built now and not on first use: a compiled caller must find the modules ready.
+        with Seeds().globally("skeleton"):
+            module = self.make()
+        train, eval_ = hollow(module).train(), hollow(module).eval()
+        still = without_running_statistics(hollow(module).train())
+        for mode, net in (("train", train), ("eval", eval_), ("still", still)):
+            object.__setattr__(self, f"_{mode}", Skeleton(net, self.last or None))
+        object.__setattr__(self, "trainable", tuple(name for name, _ in module.named_parameters()))
+        object.__setattr__(self, "has_batch_statistics", any(isinstance(m, _BatchNorm) for m in module.modules()))
+        object.__setattr__(self, "n_parameters", sum(p.numel() for p in module.parameters()))
+        object.__setattr__(self, "_passing", frozenset(f"net.{name}" for name, _ in tensors(still)))
+
+    trainable: tuple[str, ...] = field(init=False, compare=False, repr=False)
+    "Names of the parameters; what :meth:`init` returns besides are buffers."
+    has_batch_statistics: bool = field(init=False, compare=False, repr=False)
+    "Whether a batch norm couples the images of a batch."
+    n_parameters: int = field(init=False, compare=False, repr=False)
+    "Numbers in the parameters."
+
+    def init(self, seeds: Seeds, device: torch.device | str = "cpu") -> Params:
+        """Fresh parameters and buffers: a pure function of ``seeds``, drawn on the CPU on every device."""
+        with seeds.globally():
+            module = self.make()
+        return {name: t.detach().to(device) for name, t in tensors(module)}
+
+    def __call__(
+        self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True
+    ) -> torch.Tensor:
+        """[B, C, H, W] -> logits [B, K].
+
+        Args:
+            params: what :meth:`init` returned, or as many tensors by the same names.
+            train: training mode: batch norms use the batch, dropout drops (from torch's global generator).
+            update: whether batch norms in training mode also move their running statistics, which are overwritten in
+                place in ``params``. Under ``torch.func`` transforms they may only be overwritten where ``params`` is an
+                argument of the transformed function; a loss that captures them sets ``update=False``.
+        """
+        return self._enter(params, x, train, update, features=False)
+
+    def features(
+        self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True
+    ) -> torch.Tensor:
+        """[B, C, H, W] -> what the last linear layer sees, [B, D]; arguments as for a call."""
+        if self.last == "":
+            raise UsageError(
+                f"network {self.name} has neither a method features(x) -> [B, D] nor an nn.Linear whose input could "
+                "be taken; give it the method"
+            )
+        return self._enter(params, x, train, update, features=True)
+
+    def _enter(
+        self, params: Mapping[str, torch.Tensor], x: torch.Tensor, train: bool, update: bool, *, features: bool
+    ) -> torch.Tensor:
+        named = {f"net.{name}": t for name, t in params.items()}
+        if not train:
+            skeleton: nn.Module = self._eval  # type: ignore[attr-defined]
+        elif update or not self.has_batch_statistics:
+            skeleton = self._train  # type: ignore[attr-defined]
+        else:
+            skeleton = self._still  # type: ignore[attr-defined]
+            named = {name: t for name, t in named.items() if name in self._passing}  # type: ignore[attr-defined]
+        return functional_call(skeleton, named, (x, features))
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-adds of one forward of one image: convolutions, linear layers and attention."""
+        params = self.init(Seeds())
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self(params, torch.zeros(1, self.channels, *self.size), train=False)
+        return counter.get_total_flops() // 2
+
+
+def tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Parameters, then buffers, by name; a tensor with two names appears once."""
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def hollow(module: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers have shapes but no numbers; tensors that were shared stay shared."""
+    memo: dict[int, object] = {id(b): b.to("meta") for b in module.buffers()}
+    memo |= {id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()}
+    return copy.deepcopy(module, memo)
+
+
+def without_running_statistics(module: nn.Module) -> nn.Module:
+    """Makes every batch norm use the batch and keep nothing of it; changes ``module``."""
+    for m in module.modules():
+        if isinstance(m, _BatchNorm):
+            m.running_mean = m.running_var = m.num_batches_tracked = None
+            m.track_running_stats = False
+    return module
