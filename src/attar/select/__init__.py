@@ -1,0 +1,1 @@
+"""Selectors: methods that keep real examples. One paper, one file."""

@@ -1,0 +1,87 @@
+"""Uniform random selection: the control beside every other result.
+
+Every example gets a key that is a hash of the seed and its id; the examples with the smallest keys are kept.
+
+    key_i = mix(seed + (id_i + 1) * g)      g = 2^64 / golden ratio, mix = the finaliser of splitmix64
+    picks = the k smallest keys of each class, smallest first
+
+The hash: Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014. It is one to one on 64 bits,
+so that different ids never tie. A key needs neither the other examples nor their order: the choice is the same
+streamed or in memory, on one worker or many, for a permuted set, and that of k contains that of every smaller k.
+
+Differs from common code, which shuffles positions with a generator: there the choice changes with the order of the files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from attar.budget import Budget
+from attar.method import Cost, Method, Resources, Rows, State
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+from attar.select.pick import Picks, pick
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random(Method):
+    """Uniform without replacement, nested in the budget and independent of the order of the set.
+
+    Cost: one pass over N ids; 16 bytes an example.
+
+    Example:
+        >>> attar.select("photos/", method="random", ipc=10)
+    """
+
+    balanced: bool = True
+    "Same number of every class, picked inside each class; else one pool over all classes."
+
+    paper: ClassVar[str] = "uniform random sampling"
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    kind: ClassVar[str] = "select"
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        """Picks. The same keys serve every class and the pool."""
+        seed = seeds.number("random")
+
+        def rule(rows: torch.Tensor, k: int, group: int) -> Picks:
+            return Picks(smallest(keys(real.ids[rows].numpy(), seed), k), torch.zeros(k))
+
+        return pick(real, budget, rule, balanced=self.balanced)
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        """The picks; chance has no gains to report."""
+        return Rows(picked=state["picked"], weight=state["weight"])
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        """A few integer operations and two words per example."""
+        return Cost(flops_per_step=8.0 * len(real), memory=16.0 * len(real))
+
+
+def keys(ids: np.ndarray, seed: int) -> np.ndarray:
+    """The key of each id: int64 [n] -> uint64 [n], one to one.
+
+    Args:
+        ids: any integers.
+        seed: below 2^64.
+
+    Example:
+        >>> keys(np.array([0, 1]), seed=0)[0] == 0xE220A8397B1DCDAF  # the first number of splitmix64 from 0
+        True
+    """
+    z = np.uint64(seed) + (ids.astype(np.uint64) + np.uint64(1)) * GOLDEN  # wraps at 2^64, as meant
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def smallest(key: np.ndarray, k: int) -> torch.Tensor:
+    """Places of the k smallest keys, smallest first: uint64 [n] -> int64 [k]; O(n + k log k)."""
+    some = np.argpartition(key, k - 1)[:k]
+    return torch.from_numpy(some[key[some].argsort()])
