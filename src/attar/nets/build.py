@@ -32,18 +32,25 @@ def build(spec: Spec, *, channels: int, size: tuple[int, int], classes: int) -> 
     Raises:
         UsageError: an unknown name, setting or value; images too small; a module that does not give [B, K].
     """
+    # A plain dictionary, because a compiled caller can look through it, and not through a cached function.
+    key = (spec, channels, tuple(size), classes)
+    if key not in _BUILT:
+        _BUILT[key] = _build(spec, channels, size, classes)
+    return _BUILT[key]
+
+
+_BUILT: dict[tuple[Spec, int, tuple[int, ...], int], Net] = {}
+
+
+def _build(spec: Spec, channels: int, size: tuple[int, int], classes: int) -> Net:
     h, w = size
     if min(channels, h, w, classes) < 1:
         raise UsageError(
             f"a network needs a channel, a pixel and a class at least, but got {channels}x{h}x{w}, {classes}"
         )
-    shape = {"channels": int(channels), "size": (int(h), int(w)), "classes": int(classes)}
-    return _from_string(spec, **shape) if isinstance(spec, str) else own.adopt(spec, **shape)
-
-
-@functools.cache
-def _from_string(spec: str, *, channels: int, size: tuple[int, int], classes: int) -> Net:
-    shape: dict[str, Any] = {"channels": channels, "size": size, "classes": classes}
+    shape: dict[str, Any] = {"channels": int(channels), "size": (int(h), int(w)), "classes": int(classes)}
+    if not isinstance(spec, str):
+        return own.adopt(spec, **shape)
     name, *given = spec.split(":")
     if name not in TABLE and given and (name.endswith(".py") or "=" not in spec):
         return own.adopt(own.load(spec), name=spec, **shape)

@@ -36,6 +36,7 @@ class Skeleton(nn.Module):
     def __init__(self, net: nn.Module, last: str | None) -> None:
         super().__init__()
         self.net = net
+        self.holds = tuple(name for name, _ in tensors(net))
         self._seen: list[torch.Tensor] = []
         self._tapped = last is not None
         if last is not None:
@@ -80,14 +81,12 @@ class Net:
         # Built now and not on first use: a compiled caller must find the modules ready.
         with Seeds().globally("skeleton"):
             module = self.make()
-        train, eval_ = hollow(module).train(), hollow(module).eval()
-        still = without_running_statistics(hollow(module).train())
-        for mode, net in (("train", train), ("eval", eval_), ("still", still)):
+        train, still = uncounted(hollow(module).train()), unrecorded(hollow(module).train())
+        for mode, net in (("train", train), ("still", still), ("eval", hollow(module).eval())):
             object.__setattr__(self, f"_{mode}", Skeleton(net, self.last or None))
         object.__setattr__(self, "trainable", tuple(name for name, _ in module.named_parameters()))
         object.__setattr__(self, "has_batch_statistics", any(isinstance(m, _BatchNorm) for m in module.modules()))
         object.__setattr__(self, "n_parameters", sum(p.numel() for p in module.parameters()))
-        object.__setattr__(self, "_passing", frozenset(f"net.{name}" for name, _ in tensors(still)))
 
     trainable: tuple[str, ...] = field(init=False, compare=False, repr=False)
     "Names of the parameters; what :meth:`init` returns besides are buffers."
@@ -130,15 +129,9 @@ class Net:
     def _enter(
         self, params: Mapping[str, torch.Tensor], x: torch.Tensor, train: bool, update: bool, *, features: bool
     ) -> torch.Tensor:
-        named = {f"net.{name}": t for name, t in params.items()}
-        if not train:
-            skeleton: nn.Module = self._eval  # type: ignore[attr-defined]
-        elif update or not self.has_batch_statistics:
-            skeleton = self._train  # type: ignore[attr-defined]
-        else:
-            skeleton = self._still  # type: ignore[attr-defined]
-            named = {name: t for name, t in named.items() if name in self._passing}  # type: ignore[attr-defined]
-        return functional_call(skeleton, named, (x, features))
+        mode = "eval" if not train else "train" if update else "still"
+        skeleton: Skeleton = getattr(self, f"_{mode}")
+        return functional_call(skeleton, {f"net.{name}": params[name] for name in skeleton.holds}, (x, features))
 
     @cached_property
     def macs(self) -> int:
@@ -161,7 +154,19 @@ def hollow(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module, memo)
 
 
-def without_running_statistics(module: nn.Module) -> nn.Module:
+def uncounted(module: nn.Module) -> nn.Module:
+    """Stops every batch norm from counting its batches, where its running average does not need the count.
+
+    ``torch.func.grad`` refuses to count a captured tensor up, though it lets the statistics themselves be overwritten.
+    Changes ``module``.
+    """
+    for m in module.modules():
+        if isinstance(m, _BatchNorm) and m.momentum is not None:
+            m.num_batches_tracked = None
+    return module
+
+
+def unrecorded(module: nn.Module) -> nn.Module:
     """Makes every batch norm use the batch and keep nothing of it; changes ``module``."""
     for m in module.modules():
         if isinstance(m, _BatchNorm):
