@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from attar.errors import AttarError, ResourceError
 
@@ -101,16 +101,23 @@ def temporary(target: Path) -> Path:
     return target.with_name(f"{target.name}.attar-tmp-{owner()}")
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """Writes and fsyncs a file inside a folder that is not yet in its place."""
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to fill piece by piece, inside a folder that is not yet in its place; fsynced when the block ends well."""
     with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _point("write", path)
-        with open(path, "xb") as f:
-            f.write(data)
+        with open(path, "x+b") as f:
+            yield f
             f.flush()
             _point("fsync", path)
             os.fsync(f.fileno())
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Writes and fsyncs a file inside a folder that is not yet in its place."""
+    with new_file(path) as f:
+        f.write(data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
