@@ -32,7 +32,7 @@ def unprefixed(state: Params) -> Params:
 @lru_cache(maxsize=64)
 def activation_bytes(net: Net) -> int:
     """Bytes that autograd keeps of one image's forward in float32, parameters left out."""
-    params = {k: v.requires_grad_(v.is_floating_point()) for k, v in net.init(Seeds()).items()}
+    params = {k: v.requires_grad_(k in net.trainable) for k, v in net.init(Seeds()).items()}
     own = {v.untyped_storage().data_ptr() for v in params.values()}
     kept: dict[int, int] = {}
 
