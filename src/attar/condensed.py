@@ -85,7 +85,8 @@ class Condensed(Dataset):
     @cached_property
     def images(self) -> torch.Tensor:
         """The exact images in the normalised space: float32 [M, C, H, W]."""
-        return self.exact["image"] if "image" in self.exact else self.images8
+        image = self.exact.get("image")
+        return self.images8 if image is None else image
 
     @cached_property
     def images8(self) -> torch.Tensor:
@@ -230,7 +231,8 @@ def _manifest(
             "per_class": per_class,
             "bytes_examples": exact["image"].numel() * 4 if "image" in exact else image_bytes,
             "bytes_examples_8bit": image_bytes,
-            "bytes_labels": table.num_rows + sum(v.numel() * v.element_size() for k, v in exact.items() if k != "image"),
+            "bytes_labels": table.num_rows
+            + sum(v.numel() * v.element_size() for k, v in exact.items() if k != "image"),
         },
         "preprocessing": {"mean": list(real.mean), "std": list(real.std)},
         "recipe": recipe,
@@ -282,7 +284,11 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         raise DataError(f"{path} has schema {schema}, newer than {SCHEMA}, the newest known here; update attar")
     if not good:
         raise DataError(f"{path} names files outside its folder or lacks {DATA}; restore the folder from a copy")
-    missing = [k for k in ("kind", "task", "class_names", "lineage", "source", "budget", "recipe", "scores") if k not in manifest]
+    missing = [
+        k
+        for k in ("kind", "task", "class_names", "lineage", "source", "budget", "recipe", "scores")
+        if k not in manifest
+    ]
     if missing:
         raise DataError(f"{path} lacks '{missing[0]}'; restore the folder from a copy")
     return manifest
@@ -301,7 +307,9 @@ def _checked(folder: Path, name: str, facts: Mapping[str, Any]) -> bytes:
     with atomic.named(path, "reading"):
         data = path.read_bytes()
     if len(data) != facts.get("bytes") or tensors.digest(data) != facts.get("sha256"):
-        raise DataError(f"{path} was changed after it was written (its checksum differs); restore the folder from a copy")
+        raise DataError(
+            f"{path} was changed after it was written (its checksum differs); restore the folder from a copy"
+        )
     return data
 
 

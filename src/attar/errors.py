@@ -60,4 +60,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def missing_extra(package: str, extra: str, purpose: str) -> UsageError:
     """The error for an optional package that is not installed."""
-    return UsageError(f"{purpose} needs the package '{package}', which is not installed; run: pip install 'attar[{extra}]'")
+    return UsageError(
+        f"{purpose} needs the package '{package}', which is not installed; run: pip install 'attar[{extra}]'"
+    )

@@ -134,7 +134,9 @@ def run(
         found = store.latest() if store else None
         step, states, facts = found or (0, _start(task, real, budgets, seeds, res, minutes is not None), {})
         states = [{k: v.to(plan.device) for k, v in s.items()} for s in states]
-        sitting = _Sitting(task, real, seeds, res, states, step, facts, stop, store, Log(folder, step), save_every, minutes)
+        sitting = _Sitting(
+            task, real, seeds, res, states, step, facts, stop, store, Log(folder, step), save_every, minutes
+        )
         progress.start(label, sitting.total, step)
         try:
             sitting.go(progress)

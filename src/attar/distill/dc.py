@@ -23,7 +23,7 @@ from attar.budget import Budget
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State
-from attar.nets.build import net_of, prefixed, unprefixed
+from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import RealSet

@@ -22,7 +22,8 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.match.features import class_means, features
 from attar.method import Batch, Cost, Method, Resources, Rows, State
-from attar.nets.build import build, net_of
+from attar.nets.build import build
+from attar.nets.fit import activation_bytes, net_of
 from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import RealSet
@@ -85,7 +86,8 @@ class DM(Method):
 
     def finish(self, state: State, res: Resources) -> Rows:
         return Rows(
-            columns={"image": state["image"], "label": state["label"]}, recipe={"protocol": "dsa", "augment": self.augment}
+            columns={"image": state["image"], "label": state["label"]},
+            recipe={"protocol": "dsa", "augment": self.augment},
         )
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
@@ -93,5 +95,5 @@ class DM(Method):
         images = real.n_classes * self.batch
         return Cost(
             flops_per_step=2 * net.macs * (images + 3 * kept),
-            memory=4 * real.example_bytes * (3 * images + 12 * kept) + kept * net.activation_bytes,
+            memory=4 * real.example_bytes * (3 * images + 12 * kept) + kept * activation_bytes(net),
         )

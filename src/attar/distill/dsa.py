@@ -25,7 +25,7 @@ from attar.budget import Budget
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State
-from attar.nets.build import net_of, prefixed, unprefixed
+from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import RealSet
@@ -105,7 +105,10 @@ class DSA(Method):
         return class_distances(net, params, batch["real"], image, state["slot"], state["share"])
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(columns={"image": state["image"], "label": state["label"]}, recipe={"protocol": "dsa", "augment": self.augment})
+        return Rows(
+            columns={"image": state["image"], "label": state["label"]},
+            recipe={"protocol": "dsa", "augment": self.augment},
+        )
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         kept = budget.total(real.sizes, real.example_bytes)

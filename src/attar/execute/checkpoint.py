@@ -45,6 +45,14 @@ class Checkpoint:
                 f"{_short(wanted.get(key))} now); repeat its command to finish it, or remove that folder to start anew"
             )
 
+    def plan(self) -> dict[str, Any] | None:
+        """The plan of the run found here, or None."""
+        path = self.folder / "plan.json"
+        try:
+            return json.loads(path.read_bytes())["plan"]
+        except (OSError, ValueError, KeyError):
+            return None
+
     def save(self, step: int, states: list[State], facts: dict[str, float]) -> None:
         """Writes a generation durably and drops all but the newest two.
 

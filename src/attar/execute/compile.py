@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from attar.real.cache import root
-
 _on: ContextVar[bool] = ContextVar("compiled", default=False)
 
 
@@ -20,6 +18,8 @@ _on: ContextVar[bool] = ContextVar("compiled", default=False)
 def switched(on: bool) -> Iterator[None]:
     """Whether :func:`fast` compiles inside the block."""
     if on:
+        from attar.real.cache import root
+
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(root() / "compiled"))
     token = _on.set(on)
     try:

@@ -94,7 +94,9 @@ def make(
     if compiled is None:
         compiled = device == "cpu" and flops_per_step * steps > LARGE and compiler_at_hand()
     if compiled and device == "cpu" and not compiler_at_hand():
-        raise ResourceError("compiling on the CPU needs a C++ compiler and none was found; install g++ or drop --compile")
+        raise ResourceError(
+            "compiling on the CPU needs a C++ compiler and none was found; install g++ or drop --compile"
+        )
     return Plan(device=device, threads=threads, dtype=dtype or "float32", compiled=compiled)
 
 

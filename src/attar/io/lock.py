@@ -12,12 +12,13 @@ from attar.io.atomic import named
 
 
 @contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
+def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Holds ``path`` as a lock file for the length of the block.
 
     Args:
         path: the lock file; it stays behind, empty of meaning, unless its folder is removed.
         what: what is locked, for the message.
+        wait: wait for the other process instead of refusing.
 
     Raises:
         ResourceError: another process holds it.
@@ -32,7 +33,7 @@ def lock(path: Path, what: str) -> Iterator[None]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             pid = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
             raise ResourceError(

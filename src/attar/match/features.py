@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from attar.execute.compile import fast
-from attar.nets.build import Net
+from attar.nets.net import Net
 
 CHUNK = 128
 """Images of one no-gradient forward: activations that fit the cache are faster than one large batch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
-from attar.nets.build import Net
+from attar.nets.net import Net
 
 Params = dict[str, torch.Tensor]
 EPSILON = 1e-6

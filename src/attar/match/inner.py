@@ -8,11 +8,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from attar.augment import siamese
-from attar.execute.compile import fast
 from attar.errors import UsageError
+from attar.execute.compile import fast
 from attar.match.gradients import calibrate
 from attar.method import Batch, Cost, Descend, Loss, State
-from attar.nets.build import Net, build, prefixed, unprefixed
+from attar.nets.build import build
+from attar.nets.fit import activation_bytes, prefixed, unprefixed
+from attar.nets.net import Net
 from attar.seeds import Seeds
 
 Params = dict[str, torch.Tensor]
@@ -101,7 +103,7 @@ class Path:
         pixels = 4 * net.channels * net.size[0] * net.size[1]
         return Cost(
             flops_per_step=2 * net.macs * images,
-            memory=pixels * classes * batch + 3 * net.activation_bytes * one_class,
+            memory=pixels * classes * batch + 3 * activation_bytes(net) * one_class,
         )
 
 

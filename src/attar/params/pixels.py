@@ -27,9 +27,7 @@ def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str) -> dict[str
         DataError: a class smaller than its share, for a real start.
     """
     check(kind)
-    counts = budget.counts(
-        real.sizes, example_bytes=real.example_bytes, names=real.class_names, limited=kind == "real"
-    )
+    counts = budget.counts(real.sizes, example_bytes=real.example_bytes, names=real.class_names, limited=kind == "real")
     label = torch.repeat_interleave(torch.arange(real.n_classes), torch.tensor(counts))
     if kind == "noise":
         image = torch.randn(len(label), *real.shape, generator=seeds.generator("start"))

@@ -1,0 +1,1 @@
+"""The command line: one small file for each verb; asking for help loads no torch."""

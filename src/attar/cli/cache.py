@@ -1,0 +1,31 @@
+"""attar cache."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from attar.cli import show
+from attar.verbs.look import cache
+
+
+def command(arguments: Sequence[str]) -> Callable[..., None]:
+    """The command."""
+    return act
+
+
+def act(
+    *,
+    purge: Annotated[
+        str | None, Parameter(help="Delete a kind of entries (decoded, resources, scores), or all.")
+    ] = None,
+    json: show.Json = False,
+) -> None:
+    """Shows what is cached and where, or deletes it."""
+    facts = cache(purge=purge)
+    if json:
+        return show.as_json(facts)
+    if purge is not None:
+        show.lines(f"freed {show.size(facts['freed_bytes'])}")
+    rows = [[e["kind"], e["name"], show.size(e["bytes"])] for e in facts["entries"]]
+    show.table(f"{facts['folder']}: {show.size(facts['bytes'])}", ["kind", "name", "size"], rows)

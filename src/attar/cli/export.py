@@ -1,0 +1,38 @@
+"""attar export."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from attar.cli import show
+from attar.verbs.export import export
+
+
+def command(arguments: Sequence[str]) -> Callable[..., None]:
+    """The command."""
+    return act
+
+
+def act(
+    folder: Path,
+    /,
+    *,
+    to: Annotated[Path, Parameter(help="Folder or file to write; must not exist.")],
+    format: Annotated[
+        Literal["folder", "npz", "pt"], Parameter(help="Class folders of PNG files, 8-bit arrays, or exact tensors.")
+    ] = "folder",
+    json: show.Json = False,
+) -> None:
+    """Writes a small set in another format.
+
+    Parameters
+    ----------
+    folder
+        A folder that attar wrote.
+    """
+    written = export(folder, to=to, format=format)
+    if json:
+        return show.as_json({"folder": str(folder), "written": str(written), "format": format})
+    show.lines(str(written))

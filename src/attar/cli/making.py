@@ -1,0 +1,120 @@
+"""What the commands ``distill`` and ``select`` share: flags of every method, and what they print."""
+
+# Annotations are evaluated here: cyclopts reads the class of the chosen method from them.
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from attar import registry
+from attar.cli import show
+from attar.condensed import Condensed
+from attar.execute.progress import usual
+from attar.verbs.estimate import estimate
+from attar.verbs.make import Job, make
+from attar.verbs.options import Amount, Compute, Data
+
+
+def chosen(arguments: Sequence[str], default: str) -> str:
+    """The method named on the command line."""
+    for i, word in enumerate(arguments):
+        if word == "--method" and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if word.startswith("--method="):
+            return word.removeprefix("--method=")
+    return default
+
+
+def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., None]:
+    """The function of ``attar VERB`` with the flags of the method that is asked for."""
+    kind = registry.find(chosen(arguments, default))
+
+    def act(
+        source: str,
+        /,
+        *,
+        method: Annotated[
+            str, Parameter(help=f"One of {', '.join(registry.names(verb))}; or my.py:MyMethod.")
+        ] = default,
+        out: Annotated[Path | None, Parameter(help="Folder to write; default SOURCE-METHOD-ipcN here.")] = None,
+        amount: Annotated[Amount, show.Flat] = Amount(),
+        seed: Annotated[int, Parameter(help="Seed of the run.")] = 0,
+        minutes: Annotated[
+            float | None, Parameter(help="Stop after so many minutes at the best state by then.")
+        ] = None,
+        dry_run: Annotated[bool, Parameter(negative="", help="Print cost and memory, and do nothing.")] = False,
+        json: show.Json = False,
+        settings: Annotated[Any, show.Named] = None,
+        data: Annotated[Data, show.Flat] = Data(),
+        compute: Annotated[Compute, show.Flat] = Compute(),
+    ) -> None:
+        job = Job(
+            verb=verb,
+            source=source,
+            name=method,
+            method=settings if settings is not None else kind(),
+            amount=amount,
+            data=data,
+            compute=compute,
+            seed=seed,
+            minutes=minutes,
+            out=(out or default_out(source, method, amount)).expanduser(),
+        )
+        if dry_run:
+            _show_estimate(estimate(job), json)
+        else:
+            _show_result(job, make(job, usual()), json)
+
+    act.__annotations__["settings"] = Annotated[kind, show.Named]
+    act.__kwdefaults__ = {**(act.__kwdefaults__ or {}), "settings": kind()}
+    act.__doc__ = f"""{verb}
+
+    Parameters
+    ----------
+    source
+        digits, a folder of class folders, a parquet file or a folder of them, an npz file, or hf:owner/name.
+    """
+    return act
+
+
+def default_out(source: str, method: str, amount: Amount) -> Path:
+    """``mnist-dm-ipc1`` in the working folder."""
+    asked = "-".join(str(b).replace(" ", "") for b in amount.budgets())
+    name = Path(source.removeprefix("hf:")).stem or "data"
+    return Path(f"{name}-{method.rpartition(':')[2].lower()}-{asked}")
+
+
+def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return show.as_json(found)
+    show.lines(
+        f"{found['method']} on {found['source']}: {found['steps']} steps, {found['real_rows']} examples to {found['kept_rows']}",
+        f"time: about {show.duration(found['seconds'])} ({found['flops']:.2g} floating-point operations)",
+        f"memory: about {show.size(found['memory_bytes'])}"
+        + (f" of {show.size(found['free_memory_bytes'])} free" if found["free_memory_bytes"] else ""),
+    )
+
+
+def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
+    facts = [
+        {
+            "folder": str(kept.path),
+            "rows": len(kept),
+            "kind": kept.kind,
+            "real_rows": kept.manifest["source"]["rows"],
+            "seconds": kept.manifest["lineage"][-1]["seconds"],
+            "bytes": kept.manifest["budget"]["bytes_examples"],
+            "notes": kept.manifest["source"].get("notes", []),
+        }
+        for kept in done
+    ]
+    if as_json:
+        return show.as_json(facts[0] if len(facts) == 1 else {"sets": facts})
+    for f in facts:
+        made = "synthetic" if f["kind"] == "synthetic" else "real"
+        show.lines(*f["notes"])
+        show.lines(
+            f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(f['seconds'])}"
+        )
+    show.lines(f"look at it: {facts[0]['folder']}/report.html", f"how good is it: attar evaluate {facts[0]['folder']}")

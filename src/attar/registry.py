@@ -1,0 +1,114 @@
+"""The field on one page: every method's name, class, family, paper and one line. Nothing is imported until asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attar.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from attar.method import Method
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: ``target`` is module:Class, ``verb`` select or distill, ``line`` what it does in a few words."""
+
+    name: str
+    target: str
+    verb: str
+    family: str
+    paper: str
+    line: str
+
+
+METHODS: tuple[Entry, ...] = (
+    Entry("random", "attar.select.random:Random", "select", "baseline", "", "random examples, the baseline to beat"),
+    Entry("kmeans", "attar.select.kmeans:KMeans", "select", "geometry", "Lloyd 1982", "examples nearest to k-means centres"),
+    Entry("kcenter", "attar.select.kcenter:KCenter", "select", "geometry", "Sener & Savarese 2018", "farthest-first cover"),
+    Entry("herding", "attar.select.herding:Herding", "select", "geometry", "Welling 2009", "examples whose mean follows the class"),
+    Entry("dm", "attar.distill.dm:DM", "distill", "distribution matching", "Zhao & Bilen 2023", "matches mean features"),
+    Entry("dc", "attar.distill.dc:DC", "distill", "gradient matching", "Zhao et al. 2021", "matches training gradients"),
+    Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
+)  # fmt: skip
+
+GROUP = "attar.methods"
+"""Entry-point group of plug-ins: name = "package.module:Class"."""
+
+
+def names(verb: str | None = None) -> list[str]:
+    """Known method names, of one verb or of all, plug-ins included."""
+    own = [e.name for e in METHODS if verb in (None, e.verb)]
+    return own + [e.name for e in entry_points(group=GROUP) if e.name not in own]
+
+
+def find(name: str) -> type[Method]:
+    """The class of a method.
+
+    Args:
+        name: a registered name, a plug-in's name, or ``file.py:Class`` or ``package.module:Class``.
+
+    Raises:
+        UsageError: unknown; names the nearest.
+    """
+    for entry in METHODS:
+        if entry.name == name:
+            return load(entry.target)
+    for plugin in entry_points(group=GROUP):
+        if plugin.name == name:
+            return load(plugin.value)
+    if ":" in name:
+        return load(name)
+    raise UsageError(f"there is no method '{name}'; {nearest(name, names())}, or give my.py:MyMethod")
+
+
+def load(target: str) -> type[Method]:
+    """The class that ``module:Class`` or ``file.py:Class`` names.
+
+    Raises:
+        UsageError: no such file, module or class, or not a method.
+    """
+    from attar.method import Method
+
+    where, _, name = target.partition(":")
+    module = _from_file(where) if where.endswith(".py") else _from_module(where)
+    found = getattr(module, name, None)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        classes = [
+            k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Method) and v is not Method
+        ]
+        raise UsageError(
+            f"{where} has no method class '{name}'; {nearest(name, classes) if classes else 'it has none'}"
+        )
+    return found
+
+
+def _from_module(where: str) -> object:
+    try:
+        return importlib.import_module(where)
+    except ImportError as e:
+        raise UsageError(f"module '{where}' cannot be imported ({e}); check its name and that it is installed") from e
+
+
+def _from_file(where: str) -> object:
+    path = Path(where)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give the path of a Python file, as in my.py:MyMethod")
+    known = f"attar_user_{path.stem}_{abs(hash(str(path.resolve())))}"
+    if known in sys.modules:
+        return sys.modules[known]
+    spec = importlib.util.spec_from_file_location(known, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[known] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        del sys.modules[known]
+        raise UsageError(f"{path} cannot be imported ({type(e).__name__}: {e}); mend it and try again") from e
+    return module

@@ -1,0 +1,112 @@
+"""Builds what a task needs, or takes it from the cache: a resource is itself a run, made once for all who share it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from attar.execute.identity import describe, files, key
+from attar.execute.plan import Plan
+from attar.execute.progress import Progress
+from attar.io import atomic, tensors
+from attar.io.lock import lock
+from attar.method import State
+from attar.real.cache import root
+from attar.real.realset import RealSet
+from attar.resources.resource import Resource, needed
+from attar.run import run
+
+
+def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> dict[str, State]:
+    """All resources that a task needs, by name.
+
+    Args:
+        task: anything with ``needs``.
+        seed: of the resources' own runs.
+        plan: how they are computed where they are not in the cache.
+    """
+    built: dict[str, State] = {}
+    for resource in needed(task):
+        built[resource.name] = made(resource, real, built, seed=seed, plan=plan, progress=progress)
+    return built
+
+
+def made(
+    resource: Resource, real: RealSet, res: dict[str, State], *, seed: int, plan: Plan, progress: Progress
+) -> State:
+    """One resource from the cache, or built and put there; a build that was interrupted goes on.
+
+    The cache key is the hash of its settings, schema, data, preprocessing, seed and plan. What its own needs hold follows
+    from these.
+    """
+    identity = identify(resource, real, seed, plan)
+    folder = root() / "resources" / f"{resource.name}-{key(identity)}"
+    building = folder.with_name(folder.name + ".attar-run")
+    found = _load(folder)
+    if found is not None:
+        return found
+    atomic.sweep(folder.parent)
+    with lock(building / "lock", f"the resource {folder}", wait=True):
+        found = _load(folder)
+        if found is None:
+            found = _build(resource, real, res, folder, building, identity, seed, plan, progress)
+        atomic.remove(building)
+    return found
+
+
+def identify(resource: Resource, real: RealSet, seed: int, plan: Plan) -> dict[str, Any]:
+    """What a resource's content depends on, as JSON."""
+    settings = describe(resource)
+    return {
+        "resource": resource.name,
+        "schema": resource.schema,
+        "settings": settings,
+        "files": files(settings),
+        "data": real.fingerprint,
+        "preprocessing": [list(real.mean), list(real.std)],
+        "seed": seed,
+        "plan": plan.facts(),
+    }
+
+
+def _build(
+    resource: Resource,
+    real: RealSet,
+    res: dict[str, State],
+    folder: Path,
+    building: Path,
+    identity: dict[str, Any],
+    seed: int,
+    plan: Plan,
+    progress: Progress,
+) -> State:
+    outcome = run(
+        resource,
+        real,
+        [None],
+        seed=seed,
+        plan=plan,
+        res=res,
+        folder=building,
+        identity=identity,
+        progress=progress,
+        label=resource.name,
+    )
+    state = resource.finish(outcome.states[0], res)
+    data = tensors.encode(state)
+    facts = {"identity": identity, "seconds": outcome.seconds, "sha256": tensors.digest(data)}
+    with atomic.folder(folder, replace=True) as tmp:
+        atomic.write_new(tmp / "tensors.safetensors", data)
+        atomic.write_new(tmp / "facts.json", atomic.json_bytes(facts))
+    return {k: v.cpu() for k, v in state.items()}
+
+
+def _load(folder: Path) -> State | None:
+    """A whole and unchanged resource, or None."""
+    try:
+        facts = json.loads((folder / "facts.json").read_bytes())
+        data = (folder / "tensors.safetensors").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return tensors.decode(data, folder) if tensors.digest(data) == facts.get("sha256") else None

@@ -1,0 +1,84 @@
+"""distill and select: make a dataset small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attar import registry
+from attar.condensed import Condensed
+from attar.execute.progress import Progress, usual
+from attar.method import Method
+from attar.verbs import estimate
+from attar.verbs.make import Job, make
+from attar.verbs.options import Amount, Compute, Data, divide
+
+
+def distill(source: Any, *, method: str | Method = "dm", out: str | Path | None = None, **settings: Any) -> Any:
+    """Synthesises a tiny set that trains like the large one.
+
+    Args:
+        source: a name (``digits``), a path (class folders, parquet, npz), arrays, a torch or Hugging Face dataset.
+        method: a name (:func:`attar.methods` lists them), ``my.py:MyMethod``, or a Method with its settings.
+        out: the folder to write; the same call goes on with an interrupted run. None keeps the result in memory.
+        settings: ``ipc``, ``rows``, ``keep`` or ``bytes``; ``seed``, ``minutes``; ``size``, ``group`` and whatever reads
+            the data; ``device``, ``threads``, ``dtype``, ``compile``; and every setting of the method.
+
+    Returns:
+        A :class:`~attar.condensed.Condensed`; a list of them for several ipc.
+
+    Raises:
+        AttarError: one sentence with the remedy.
+
+    Example:
+        >>> kept = distill("digits", method="dm", ipc=1, steps=2, batch=8, net="convnet:width=8")
+        >>> len(kept)
+        10
+    """
+    return _made("distill", source, method, out, settings)
+
+
+def select(source: Any, *, method: str | Method = "kcenter", out: str | Path | None = None, **settings: Any) -> Any:
+    """Chooses the real examples that matter; arguments and errors as for :func:`distill`.
+
+    Example:
+        >>> kept = select("digits", method="random", ipc=2)
+        >>> len(kept), kept.kind
+        (20, 'subset')
+    """
+    return _made("select", source, method, out, settings)
+
+
+def _made(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Any:
+    dry_run, progress = settings.pop("dry_run", False), settings.pop("progress", None)
+    job = job_of(verb, source, method, out, settings)
+    return estimate.estimate(job) if dry_run else result(job, progress)
+
+
+def result(job: Job, progress: Progress | None) -> Condensed | list[Condensed]:
+    """One set, or a list for several budgets."""
+    done = make(job, progress or usual())
+    return done[0] if len(job.budgets) == 1 else done
+
+
+def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Job:
+    """Sorts keywords into the settings of the method, the budget, the data and the computation."""
+    own = {k: settings.pop(k) for k in ("seed", "minutes", "save_every") if k in settings}
+    if isinstance(method, Method):
+        name = next((e.name for e in registry.METHODS if e.target.endswith(":" + type(method).__name__)), None)
+        amount, data, compute = divide(settings, (Amount, Data, Compute))
+        made = method
+    else:
+        name = method
+        made, amount, data, compute = divide(settings, (registry.find(method), Amount, Data, Compute))
+    return Job(
+        verb=verb,
+        source=source,
+        name=name or f"{type(made).__module__}:{type(made).__qualname__}",
+        method=made,
+        amount=amount,
+        data=data,
+        compute=compute,
+        out=Path(out).expanduser() if out is not None else None,
+        **own,
+    )

@@ -1,0 +1,55 @@
+"""--dry-run: what a job will cost, before it starts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from attar.execute import memory
+from attar.execute.plan import Plan
+from attar.real.load import load
+from attar.verbs.make import Job
+
+
+def estimate(job: Job) -> dict[str, Any]:
+    """Steps, floating-point operations, seconds and bytes of a job; the data are read (and cached) for it.
+
+    The seconds come from a short measurement of this machine's matrix product at the plan's precision, of which
+    convolutions reach about a third; they are an order of magnitude, not a promise.
+    """
+    real = load(job.source, **job.data.arguments()).train
+    cost, how, steps = job.cost(real), job.plan(real), job.method.length(real)
+    for budget in job.budgets:
+        budget.counts(
+            real.sizes, example_bytes=real.example_bytes, names=real.class_names, limited=job.verb == "select"
+        )
+    flops = cost.flops_per_step * max(1, steps)
+    rows = [b.total(real.sizes, real.example_bytes) for b in job.budgets]
+    return {
+        "verb": job.verb,
+        "method": job.name,
+        "source": real.name,
+        "real_rows": len(real),
+        "kept_rows": rows,
+        "steps": steps,
+        "flops": flops,
+        "seconds": round(flops / (speed(how) / 3), 1),
+        "memory_bytes": int(cost.memory),
+        "free_memory_bytes": memory.available(),
+        "plan": how.facts(),
+    }
+
+
+def speed(how: Plan, side: int = 1024) -> float:
+    """Floating-point operations a second of a matrix product under a plan."""
+    with how.applied():
+        kind = torch.bfloat16 if how.dtype == "bfloat16" else torch.float32
+        a = torch.ones(side, side, device=how.device, dtype=kind)
+        a @ a
+        began, n = time.perf_counter(), 0
+        while time.perf_counter() - began < 0.2:
+            float((a @ a)[0, 0])
+            n += 1
+        return n * 2 * side**3 / (time.perf_counter() - began)

@@ -1,0 +1,117 @@
+"""evaluate: how good is it?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attar.condensed import Condensed, open_condensed
+from attar.errors import UsageError
+from attar.evaluate import evaluate as scoring
+from attar.evaluate.imported import condensed_from_pt
+from attar.execute import plan
+from attar.execute.progress import Progress, usual
+from attar.io.lock import lock
+from attar.real.cache import root
+from attar.real.load import load
+from attar.real.realset import Splits
+from attar.report import page
+from attar.verbs.options import Compute, Data, divide
+
+FLOPS = 1e10
+"""Floating-point operations of a training step on a small set, for the choice of threads."""
+
+
+def evaluate(
+    condensed: Condensed | str | Path,
+    *,
+    real: Any = None,
+    protocol: str | None = None,
+    nets: str | tuple[Any, ...] = "convnet",
+    seeds: int = 5,
+    epochs: int | None = None,
+    augment: str | None = None,
+    random: bool = True,
+    full: bool = False,
+    eight_bit: bool = True,
+    save: bool = True,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Scores a small set: fresh networks are trained on it and tested on the real test split, beside random examples.
+
+    Args:
+        condensed: a folder that attar wrote, a Condensed, or a published ``.pt`` of images and labels (with ``real``).
+        real: the real data; left out, they are found from the manifest.
+        protocol: ``dc``, ``dsa``, ...; left out, the one that the method's paper uses.
+        nets: networks, as a comma-separated string or a tuple.
+        seeds: networks trained for each score.
+        epochs, augment: other values than the protocol's.
+        random: score random real examples of the same budget too, redrawn for every seed.
+        full: score a network trained on all real examples too.
+        eight_bit: score the 8-bit pictures of a synthetic set beside its exact tensors.
+        save: write the scores, the card and the page into the folder.
+        settings: ``size`` and whatever reads the data; ``device``, ``threads``.
+
+    Returns:
+        Score objects; accuracies are fractions.
+    """
+    data, compute = divide(settings, (Data, Compute))
+    kept, splits = opened(condensed, real, data if settings else None, progress or usual())
+    how = plan.make(
+        device=compute.device,
+        threads=compute.threads,
+        dtype=compute.dtype,
+        compiled=bool(compute.compile),
+        flops_per_step=FLOPS,
+    )
+    with how.applied():
+        scores = scoring.evaluate(
+            kept,
+            splits,
+            protocol=protocol,
+            nets=tuple(nets.split(",")) if isinstance(nets, str) else nets,
+            seeds=seeds,
+            random=random,
+            full=full,
+            eight_bit=eight_bit,
+            epochs=epochs,
+            augment=augment,
+            store=root(),
+            progress=progress or usual(),
+            device=how.device,
+        )
+    scores = [{**s, "plan": how.facts()} for s in scores]
+    if save and kept.path is not None:
+        record(kept, scores, splits)
+    return scores
+
+
+def opened(
+    condensed: Condensed | str | Path, real: Any, data: Data | None, progress: Progress
+) -> tuple[Condensed, Splits]:
+    """The small set and its real data."""
+    if isinstance(condensed, (str, Path)) and str(condensed).endswith((".pt", ".pth")):
+        if real is None:
+            raise UsageError(f"{condensed} does not tell its real data; give them, as in --real path/to/data")
+        splits = load(real, progress=progress, **(data or Data()).arguments())
+        return condensed_from_pt(condensed, real=splits.train), splits
+    kept = condensed if isinstance(condensed, Condensed) else open_condensed(condensed)
+    last = kept.manifest["lineage"][0]
+    source = real if real is not None else last.get("source")
+    if source is None:
+        raise UsageError("this set was made from data in memory; give them, as in --real path/to/data")
+    data = data or Data(**last.get("data", {}))
+    return kept, load(source, progress=progress, **data.arguments())
+
+
+def record(kept: Condensed, scores: list[dict[str, Any]], splits: Splits) -> Condensed:
+    """Writes scores, card and page into the set's folder, in one step."""
+    assert kept.path is not None
+    with lock(kept.path.with_name(kept.path.name + ".attar-lock"), str(kept.path)):
+        scored = open_condensed(kept.path).scored(scores)
+        scored.files["report.html"] = page.render(scored, real=splits.train).encode()
+        scored.save(kept.path, replace=True)
+    kept.path.with_name(kept.path.name + ".attar-lock").unlink(missing_ok=True)
+    kept.manifest = scored.manifest
+    return scored

@@ -1,0 +1,128 @@
+"""report, verify, methods, cache and rerun: look at what is there, and make it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attar import registry
+from attar.condensed import Condensed, open_condensed, read_manifest
+from attar.errors import AttarError, UsageError
+from attar.execute.progress import Silent
+from attar.io import atomic
+from attar.real import cache as caching
+from attar.report import page
+from attar.verbs.distill import job_of, result
+from attar.verbs.evaluate import opened
+
+
+def report(folder: Condensed | str | Path, *, out: str | Path | None = None, real: Any = None) -> str:
+    """The page of a small set as HTML; written to ``out`` where given.
+
+    The real examples beside the kept ones are shown where the real data can be read.
+    """
+    kept = folder if isinstance(folder, Condensed) else open_condensed(folder)
+    try:
+        examples = opened(kept, real, None, Silent())[1].train
+    except AttarError:
+        if real is not None:
+            raise
+        examples = None
+    html = page.render(kept, real=examples)
+    if out is not None:
+        atomic.write_bytes(Path(out), html.encode())
+    return html
+
+
+def verify(folder: str | Path) -> dict[str, Any]:
+    """Opens a folder, checks every byte against its checksums and every row against its manifest.
+
+    Raises:
+        DataError: the first thing that is wrong.
+    """
+    kept = open_condensed(folder)
+    manifest = kept.manifest
+    if len(kept) != manifest["budget"]["rows"]:
+        raise UsageError(f"{folder} has {len(kept)} rows but its manifest says {manifest['budget']['rows']}")
+    return {
+        "folder": str(folder),
+        "kind": kept.kind,
+        "rows": len(kept),
+        "files": {name: facts["bytes"] for name, facts in manifest["files"].items()},
+        "method": manifest["lineage"][-1]["method"],
+        "good": True,
+    }
+
+
+def methods(name: str | None = None) -> list[dict[str, Any]]:
+    """All methods, or one with its settings.
+
+    Returns:
+        name, verb, family, paper and line of each; for one, also ``settings`` (name, type, default, help).
+    """
+    if name is None:
+        known = [dataclasses.asdict(e) for e in registry.METHODS]
+        plugins = [n for n in registry.names() if n not in {e["name"] for e in known}]
+        return known + [{"name": n, "verb": "", "family": "plug-in", "paper": "", "line": ""} for n in plugins]
+    found = registry.find(name)
+    entry = next(
+        (dataclasses.asdict(e) for e in registry.METHODS if e.name == name), {"name": name, "verb": found.kind}
+    )
+    helps = field_help(found)
+    settings = [
+        {"name": f.name, "type": str(f.type), "default": f.default, "help": helps.get(f.name, "")}
+        for f in dataclasses.fields(found)
+    ]
+    return [{**entry, "paper": found.paper or entry.get("paper", ""), "doc": module_doc(found), "settings": settings}]
+
+
+def field_help(kind: type) -> dict[str, str]:
+    """The sentence below each field of a settings class and of those it inherits from."""
+    import ast
+    import inspect
+    import textwrap
+
+    helps: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(owner):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in zip(body.body, body.body[1:]):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(field.target, ast.Name):
+                helps[field.target.id] = str(ast.literal_eval(text.value))
+    return helps
+
+
+def module_doc(kind: type) -> str:
+    """The text at the head of a method's file: paper, idea, formula, cost."""
+    import sys
+
+    return (sys.modules[kind.__module__].__doc__ or "").strip()
+
+
+def cache(*, purge: str | None = None) -> dict[str, Any]:
+    """What the cache holds and where; ``purge`` deletes a kind of entries, or ``all``."""
+    freed = caching.purge(purge) if purge is not None else 0
+    entries = [{**e, "path": str(e["path"])} for e in caching.entries()]
+    size = sum(e["bytes"] for e in entries)
+    return {"folder": str(caching.root()), "bytes": size, "freed_bytes": freed, "entries": entries}
+
+
+def rerun(folder: str | Path, *, out: str | Path) -> Condensed | list[Condensed]:
+    """Makes a set again from its manifest.
+
+    Raises:
+        UsageError: its real data were in memory.
+    """
+    last: Mapping[str, Any] = read_manifest(folder)["lineage"][0]
+    if last.get("source") is None:
+        raise UsageError(f"{folder} was made from data in memory, so it cannot be made again from its manifest")
+    budget = {"keep" if k == "fraction" else k: v for k, v in last["budget"].items()}
+    how = {k: v for k, v in last["plan"].items() if k != "compiled"} | {"compile": last["plan"]["compiled"]}
+    settings = {**last["settings"], **budget, **last["data"], **how, "seed": last["seed"]}
+    if last.get("minutes") is not None:
+        settings["minutes"] = last["minutes"]
+    return result(job_of(last["verb"], last["source"], last["method"], out, settings), None)

@@ -1,0 +1,279 @@
+"""What ``select`` and ``distill`` share: from a source and a method to finished folders, resumable at any instant."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attar import __version__
+from attar.budget import Budget
+from attar.condensed import Condensed, condense, is_condensed, open_condensed, read_manifest
+from attar.errors import UsageError
+from attar.execute import memory, plan
+from attar.execute.checkpoint import Checkpoint
+from attar.execute.identity import describe, files, key
+from attar.execute.plan import Plan
+from attar.execute.progress import Progress
+from attar.io import atomic
+from attar.io.lock import lock
+from attar.method import Cost, Method
+from attar.real.load import load
+from attar.real.realset import RealSet, Splits
+from attar.report import page
+from attar.resources.build import gather
+from attar.resources.resource import needed
+from attar.run import Outcome, run
+from attar.verbs.options import Amount, Compute, Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One call of ``select`` or ``distill``.
+
+    Args:
+        verb: select or distill. source: as the user gave it. name: the method's command-line name.
+        method: the method with its settings.
+        seed: the run's seed. minutes: stop by then. save_every: seconds between two saves.
+        out: the folder to write; None keeps the result in memory alone.
+    """
+
+    verb: str
+    source: Any
+    name: str
+    method: Method
+    amount: Amount
+    data: Data
+    compute: Compute
+    seed: int = 0
+    minutes: float | None = None
+    save_every: float = 30.0
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.method.kind != self.verb:
+            raise UsageError(f"method '{self.name}' is for attar {self.method.kind}, not attar {self.verb}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise UsageError(f"minutes={self.minutes} must be more than 0")
+        if self.method.steps < 0 or (self.verb == "distill" and self.method.steps < 1):
+            raise UsageError(f"steps={self.method.steps} must be at least 1")
+
+    @property
+    def budgets(self) -> list[Budget]:
+        return self.amount.budgets()
+
+    @property
+    def folders(self) -> list[Path]:
+        """Where each budget's set is written: the folder itself, or one in it for each of several budgets."""
+        assert self.out is not None
+        return [self.out] if len(self.budgets) == 1 else [self.out / f"ipc-{b.ipc}" for b in self.budgets]
+
+    @property
+    def running(self) -> Path:
+        """Where the unfinished run keeps its state."""
+        assert self.out is not None
+        return self.out.with_name(self.out.name + ".attar-run")
+
+    def identity(self, real: RealSet) -> dict[str, Any]:
+        """What makes this run this run; threads and precision are added by the plan."""
+        settings = describe(self.method)
+        return {
+            "verb": self.verb,
+            "method": self.name,
+            "settings": settings,
+            "files": files([self.name, settings]),
+            "seed": self.seed,
+            "budgets": [str(b) for b in self.budgets],
+            "minutes": self.minutes,
+            "data": real.fingerprint,
+            "preprocessing": [list(real.mean), list(real.std)],
+            "attar": __version__,
+        }
+
+    def cost(self, real: RealSet) -> Cost:
+        """The estimate for the largest budget, resources included in the memory."""
+        largest = max(self.budgets, key=lambda b: b.total(real.sizes, real.example_bytes))
+        own = self.method.cost(real, largest)
+        shared = max((r.cost(real).memory for r in needed(self.method)), default=0.0)
+        return Cost(flops_per_step=own.flops_per_step, memory=max(own.memory, shared))
+
+    def plan(self, real: RealSet) -> Plan:
+        """The plan of the unfinished run where there is one, else a new one; what the user gives wins."""
+        stored = Checkpoint(self.running).plan() if self.out is not None else None
+        c = self.compute
+        if stored is not None and (c.device, c.threads, c.dtype, c.compile) == (None,) * 4:
+            return Plan(**stored)
+        return plan.make(
+            device=c.device,
+            threads=c.threads,
+            dtype=c.dtype,
+            compiled=c.compile,
+            flops_per_step=self.cost(real).flops_per_step,
+            steps=self.method.length(real),
+        )
+
+
+def make(job: Job, progress: Progress) -> list[Condensed]:
+    """Does the job, or goes on with it, or finds it done.
+
+    Raises:
+        AttarError: see the rooms below; nothing is half-written.
+    """
+    if job.out is None:
+        splits = load(job.source, progress=progress, **job.data.arguments())
+        return _compute(job, splits, progress)
+    atomic.recover(job.out)
+    atomic.sweep(job.out.parent, job.out.name)
+    if job.out.exists():
+        _mine(job)
+    writable(job.out)
+    splits = load(job.source, progress=progress, **job.data.arguments())
+    with lock(job.running / "lock", str(job.out)):
+        if job.out.exists():
+            done = _finished(job, splits.train)
+        else:
+            try:
+                done = _compute(job, splits, progress)
+                _write(job, done)
+            except UsageError:
+                _forget_if_empty(job.running)
+                raise
+        Checkpoint(job.running).discard()
+    return done
+
+
+def _mine(job: Job) -> None:
+    """Refuses an existing folder that the same command could not have written, before any work."""
+    for folder in job.folders:
+        last = read_manifest(folder)["lineage"][-1] if is_condensed(folder) else {}
+        if (last.get("verb"), last.get("method"), last.get("seed")) != (job.verb, job.name, job.seed):
+            raise UsageError(f"{job.out} exists already; choose another --out, or remove it")
+
+
+def _finished(job: Job, real: RealSet) -> list[Condensed]:
+    """The folders that a finished run of the same command left."""
+    wanted = key(job.identity(real))
+    done = [open_condensed(folder) for folder in job.folders]
+    if any(c.manifest["lineage"][-1].get("identity") != wanted for c in done):
+        raise UsageError(
+            f"{job.out} exists already and was made with other settings; choose another --out, or remove it"
+        )
+    return done
+
+
+def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
+    real, began = splits.train, time.time()
+    memory.require(job.cost(real).memory, f"{job.name} at {job.budgets[-1]}")
+    how = job.plan(real)
+    folder = job.running if job.out is not None else None
+    res = gather(job.method, real, seed=job.seed, plan=how, progress=progress)
+    outcome = run(
+        job.method,
+        real,
+        job.budgets,
+        seed=job.seed,
+        plan=how,
+        res=res,
+        folder=folder,
+        identity=job.identity(real),
+        progress=progress,
+        label=f"{job.name} {job.budgets[0] if len(job.budgets) == 1 else 'ipc ' + str(job.amount.ipc)}",
+        save_every=job.save_every,
+        minutes=job.minutes,
+    )
+    return [
+        _condense(job, real, budget, state, res, outcome, how, began)
+        for budget, state in zip(job.budgets, outcome.states)
+    ]
+
+
+def _condense(
+    job: Job, real: RealSet, budget: Budget, state: Any, res: Any, outcome: Outcome, how: Plan, began: float
+) -> Condensed:
+    rows = job.method.finish(state, res)
+    asked = {k: v for k, v in vars(budget).items() if v is not None}
+    kept = condense(
+        rows,
+        real,
+        kind="subset" if rows.picked is not None else "synthetic",
+        lineage=[
+            {
+                "verb": job.verb,
+                "method": job.name,
+                "settings": describe(job.method),
+                "seed": job.seed,
+                "budget": asked,
+                "source": str(job.source) if isinstance(job.source, (str, Path)) else None,
+                "data": describe(job.data),
+                "minutes": job.minutes,
+                "paper": job.method.paper,
+                "command": command(job, asked),
+                "identity": key(job.identity(real)),
+                "plan": how.facts(),
+                "environment": plan.environment(),
+                "steps": outcome.steps,
+                "seconds": round(outcome.seconds, 3),
+                "peak_memory": max(outcome.peak_memory, memory.peak()),
+                "started": int(began),
+            }
+        ],
+        budget={"asked": str(budget)},
+    )
+    if outcome.log:
+        kept.files["log.jsonl"] = outcome.log
+    kept.files["report.html"] = page.render(kept, real=real).encode()
+    return kept
+
+
+def _write(job: Job, done: Sequence[Condensed]) -> None:
+    """Writes one folder, or the folder of several, in one step, and opens it again."""
+    assert job.out is not None
+    if len(done) == 1:
+        done[0].save(job.out)
+    else:
+        with atomic.folder(job.out) as tmp:
+            for kept, folder in zip(done, job.folders):
+                kept.save(tmp / folder.name)
+    for kept, folder in zip(done, job.folders):
+        open_condensed(folder)
+        kept.path = folder
+
+
+def command(job: Job, budget: dict[str, Any]) -> str:
+    """The shell command that makes the same set."""
+    words = ["attar", job.verb, str(job.source), "--method", job.name]
+    flags = {"keep" if k == "fraction" else k: v for k, v in budget.items()} | {"seed": job.seed}
+    for settings in (job.method, job.data):
+        fields = dataclasses.fields(settings)
+        flags |= {
+            f.name: getattr(settings, f.name) for f in fields if f.init and getattr(settings, f.name) != f.default
+        }
+    if job.minutes is not None:
+        flags["minutes"] = job.minutes
+    for name, value in flags.items():
+        flag = name.replace("_", "-")
+        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return shlex.join(words)
+
+
+def writable(out: Path) -> None:
+    """Refuses a place that cannot be written to, before the work.
+
+    Raises:
+        ResourceError: no permission, or a read-only or full disk.
+    """
+    probe = atomic.temporary(out)
+    try:
+        atomic.write_new(probe, b"\0" * 4096)
+    finally:
+        atomic.remove(probe)
+
+
+def _forget_if_empty(running: Path) -> None:
+    """Removes a run's folder that holds no state (a call that was refused)."""
+    if not any(running.glob("state-*")):
+        atomic.remove(running)

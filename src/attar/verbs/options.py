@@ -1,0 +1,121 @@
+"""The settings that verbs share; their fields are command-line flags and Python keywords alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from attar.budget import Budget
+from attar.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """How much to keep: one of these."""
+
+    ipc: str | int | tuple[int, ...] | None = None
+    "Images per class; several, as in 1,10,50, are made in one run over the same draws."
+    rows: int | None = None
+    "Examples in all."
+    keep: float | None = None
+    "Share of the real examples, in (0, 1]."
+    bytes: int | None = None
+    "Raw bytes of the kept examples."
+
+    def budgets(self) -> list[Budget]:
+        """One budget, or one for each ipc; ipc 1 where nothing is given."""
+        others = {"rows": self.rows, "fraction": self.keep, "bytes": self.bytes}
+        given = {k: v for k, v in others.items() if v is not None}
+        if self.ipc is None:
+            return [Budget(**given)] if given else [Budget(ipc=1)]
+        if given:
+            raise UsageError(f"ipc={self.ipc} and {next(iter(given))} are two budgets; give one of them")
+        return [Budget(ipc=n) for n in dict.fromkeys(numbers(self.ipc, "ipc"))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """How the real set is read."""
+
+    size: str | int | tuple[int, int] | None = None
+    "Side, or HEIGHTxWIDTH, that images are resized to; left out, all must have one size."
+    resize: Literal["crop", "squash", "pad"] = "crop"
+    "How: crop the middle, squash, or pad with black."
+    on_bad: Literal["stop", "skip"] = "stop"
+    "What to do with an unreadable image: stop, or skip and count."
+    group: str | None = None
+    "Column whose equal values stay on one side when a test split is held out."
+    test_fraction: float = 0.2
+    "Share that is held out where the source has no test split."
+    split_seed: int = 0
+    "Seed of the held-out split."
+
+    def arguments(self) -> dict[str, Any]:
+        """Keywords of :func:`attar.real.load.load`."""
+        return {**dataclasses.asdict(self), "size": side(self.size)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """How it is computed; what is left out is chosen from the size of the work and kept with the run."""
+
+    device: str | None = None
+    "cpu, cuda, cuda:N or mps."
+    threads: int | None = None
+    "CPU threads."
+    dtype: Literal["float32", "bfloat16"] | None = None
+    "Precision of the networks; the kept examples are always float32."
+    compile: bool | None = None
+    "Compile the heavy functions (needs a C++ compiler on the CPU)."
+
+
+def numbers(text: str | int | tuple[int, ...], name: str) -> list[int]:
+    """``"1,10,50"`` -> [1, 10, 50]."""
+    parts = text.split(",") if isinstance(text, str) else text if isinstance(text, (tuple, list)) else (text,)
+    try:
+        return [int(p) for p in parts]
+    except ValueError:
+        raise UsageError(f"{name}={text} is not a whole number or a list as in 1,10,50") from None
+
+
+def side(size: str | int | tuple[int, int] | None) -> int | tuple[int, int] | None:
+    """``"64"`` -> 64, ``"48x64"`` -> (48, 64)."""
+    if not isinstance(size, str):
+        return tuple(size) if isinstance(size, list) else size
+    parts = size.lower().split("x")
+    if len(parts) > 2 or not all(p.isdigit() for p in parts):
+        raise UsageError(f"size={size} is neither a side nor HEIGHTxWIDTH; try --size 64")
+    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+def divide(settings: dict[str, Any], kinds: tuple[type, ...]) -> list[Any]:
+    """Hands keywords to the dataclasses that have them.
+
+    Raises:
+        UsageError: a keyword that none of them has; names the nearest.
+    """
+    fields = {f.name: kind for kind in kinds for f in dataclasses.fields(kind) if f.init}
+    for name in settings:
+        if name not in fields:
+            raise UsageError(f"there is no setting '{name}'; {nearest(name, fields)}")
+    return [checked(kind, {k: v for k, v in settings.items() if fields[k] is kind}) for kind in kinds]
+
+
+def checked(kind: type[T], values: dict[str, Any]) -> T:
+    """Makes a settings object after checking the plain types of its values.
+
+    Raises:
+        UsageError: a value of another type; names the setting.
+    """
+    hints = {f.name: str(f.type) for f in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    for name, value in values.items():
+        wanted = hints[name].split(" | ")
+        plain = {"int": int, "float": (int, float), "bool": bool}
+        if wanted[0] in plain and len(set(wanted) - {"None"}) == 1:
+            good = isinstance(value, plain[wanted[0]]) and (wanted[0] == "bool" or not isinstance(value, bool))
+            if not good and not (value is None and "None" in wanted):
+                raise UsageError(f"{name}={value!r} is not of type {wanted[0]}")
+    return kind(**values)
