@@ -1,0 +1,43 @@
+# make demo: the main job on a fresh clone.  make test: lint, types, tests.  Both need Python 3.11+ and make only.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+ATTAR_DATA ?= $(abspath ../shared/data)
+export ATTAR_DATA
+
+.PHONY: demo test lint types unit bench clean
+
+demo: $(VENV)/core
+	@rm -rf demo
+	$(BIN)/attar distill digits --method dm --ipc 1 --steps 300 --batch 64 --out demo/digits-dm
+	$(BIN)/attar evaluate demo/digits-dm --seeds 3
+	$(BIN)/attar verify demo/digits-dm
+	@echo "the picture: demo/digits-dm/preview.png    the page: demo/digits-dm/report.html"
+
+test: lint types unit
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/pyright
+
+unit: $(VENV)/dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+# torch first and pinned: a range would bring another build; then the package's own needs
+$(VENV)/core: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core
+	$(PIP) --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo
