@@ -52,7 +52,8 @@ def _build(spec: Spec, channels: int, size: tuple[int, int], classes: int) -> Ne
     if not isinstance(spec, str):
         return own.adopt(spec, **shape)
     name, *given = spec.split(":")
-    if name not in TABLE and given and (name.endswith(".py") or "=" not in spec):
+    file = spec.rpartition(":")[0].endswith(".py")
+    if file or (name not in TABLE and given and "=" not in spec):
         return own.adopt(own.load(spec), name=spec, **shape)
     if name not in TABLE:
         raise UsageError(f"there is no network '{name}'; {nearest(name, TABLE)}, or give my.py:MyNet")

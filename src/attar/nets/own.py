@@ -34,7 +34,7 @@ def load(reference: str) -> Any:
     except UsageError:
         raise
     except Exception as e:
-        raise UsageError(f"'{where}' of '{reference}' cannot be imported ({type(e).__name__}: {e}); mend it") from e
+        raise UsageError(f"'{where}' of '{reference}' cannot be imported ({_said(e)}); mend it") from e
     if not hasattr(module, what):
         known = [n for n in vars(module) if not n.startswith("_")]
         raise UsageError(f"'{where}' has no '{what}'; {nearest(what, known)}")
@@ -90,8 +90,10 @@ def _construct(source: Callable[..., object], name: str, shape: dict[str, Any]) 
     swallows = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     try:
         module = source(**{k: v for k, v in shape.items() if swallows or k in parameters})
-    except TypeError as e:
-        raise UsageError(f"network {name} cannot be built ({e}); it may take channels, size, classes") from e
+    except UsageError:
+        raise
+    except Exception as e:
+        raise UsageError(f"network {name} cannot be built ({_said(e)}); it may take channels, size, classes") from e
     if not isinstance(module, nn.Module):
         raise UsageError(f"network {name} gave {type(module).__name__}; it must give a torch.nn.Module")
     return module
@@ -124,6 +126,8 @@ def _try(make: Callable[[], nn.Module], name: str, *, channels: int, size: tuple
     """Runs the module once; returns ``last`` for :class:`attar.nets.net.Net`."""
     with Seeds().globally("trial"):
         module = make().eval()
+    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
+        raise UsageError(f"network {name} has lazy layers, whose sizes are unknown before data; give their sizes")
     called: list[str] = []
     for path, m in module.named_modules():
         if isinstance(m, nn.Linear):
@@ -133,7 +137,7 @@ def _try(make: Callable[[], nn.Module], name: str, *, channels: int, size: tuple
             out = module(torch.zeros(2, channels, *size))
     except Exception as e:
         raise UsageError(
-            f"network {name} fails on images of {channels}x{size[0]}x{size[1]} ({type(e).__name__}: {e}); mend it first"
+            f"network {name} fails on images of {channels}x{size[0]}x{size[1]} ({_said(e)}); mend it first"
         ) from e
     found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
     if found != (2, classes):
@@ -146,3 +150,8 @@ def _try(make: Callable[[], nn.Module], name: str, *, channels: int, size: tuple
 
 def _note(called: list[str], path: str, *_: object) -> None:
     called.append(path)
+
+
+def _said(e: Exception) -> str:
+    """Kind and first line of a foreign error, to stand inside a sentence."""
+    return f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"

@@ -1,0 +1,49 @@
+"""VGG: Simonyan, Zisserman. Very Deep Convolutional Networks for Large-Scale Image Recognition. ICLR 2015.
+
+VGG11 in the small form of the dataset-condensation tables: a norm after every convolution and one linear layer; images
+of one channel get padding 3 in the first convolution, which makes 28 pixels 32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from attar.nets.convnet import grown
+from attar.nets.layers import Classifier, Norm, norm_layer, too_small
+
+STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+"""Filters of the convolutions between two poolings."""
+
+
+class VGG11(Classifier):
+    """Eight 3x3 convolutions in five stages, each ended by max pooling.
+
+    Args:
+        channels, size, classes: C, (H, W) and K.
+        norm: instance (the tables' default), batch, group, layer or none.
+
+    Raises:
+        UsageError: images below 32 pixels a side (28 with one channel).
+    """
+
+    def __init__(self, *, channels: int, size: tuple[int, int], classes: int, norm: Norm = "instance") -> None:
+        super().__init__()
+        h, w = grown(channels, size)
+        if min(h, w) < 2 ** len(STAGES):
+            raise too_small("VGG11", size, 2 ** len(STAGES) - (h - size[0]))
+        layers: list[nn.Module] = []
+        width = channels
+        for stage in STAGES:
+            for filters in stage:
+                padding = 3 if channels == 1 and not layers else 1
+                layers += [nn.Conv2d(width, filters, 3, padding=padding), *norm_layer(norm, (filters, h, w)), nn.ReLU()]
+                width = filters
+            layers.append(nn.MaxPool2d(2))
+            h, w = h // 2, w // 2
+        self.body = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width * h * w, classes)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> [B, 512 * H/32 * W/32]."""
+        return self.body(x).flatten(1)
