@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from attar.errors import DataError
 
@@ -95,7 +95,7 @@ def plain(image: Image.Image, where: str) -> Image.Image:
         return Image.fromarray(_deep_grey(np.asarray(image), where))
     mode = "L" if image.mode in _GREY else "RGB"
     if not image.has_transparency_data:
-        return image.convert(mode)
+        return image if image.mode == mode else image.convert(mode)
     layer = image.convert("LA" if mode == "L" else "RGBA")
     ground = Image.new(mode, image.size, _WHITE if mode == "L" else (_WHITE,) * 3)
     ground.paste(layer.convert(mode), mask=layer.getchannel("A"))
@@ -174,7 +174,8 @@ def fit(image: Image.Image, size: tuple[int, int], policy: str) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except Exception:  # the pixels are good and only the EXIF block is not: an orientation that cannot be read is none
         return image
 

@@ -36,7 +36,7 @@ def source(path: Path) -> Source:
             _same_classes(_folders(place), classes, places["train"])
         listings = {split: _listing(place, classes) for split, place in places.items()}
         _none_empty(places["train"], listings["train"][0], classes)
-    notes = tuple(_left_out(others) for _files, others in listings.values() if others)
+    notes = tuple(_left_out(files, others) for files, others in listings.values() if others)
     return Source(
         reader="folder",
         name=path.absolute().name,
@@ -117,5 +117,6 @@ def _is_image(path: Path) -> bool:
     return not path.suffix or path.suffix[1:].lower() in SUFFIXES
 
 
-def _left_out(files: list[Path]) -> str:
-    return f"{len(files)} files that are no images by their names are left out: {some([str(f) for f in files])}"
+def _left_out(files: list[Path], others: list[Path]) -> str:
+    names = some([str(f) for f in others])
+    return f"{len(others)} of {len(files) + len(others)} files are no images by their names and left out: {names}"

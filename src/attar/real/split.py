@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 
 from attar.budget import largest_remainder
-from attar.errors import DataError, UsageError
+from attar.errors import DataError, UsageError, nearest
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -44,36 +45,44 @@ def hold_out_groups(
 
     Greedy: groups from the largest down, ties in random order; a group is held out where that brings the class counts of
     the held-out part nearer to their quota (squared distance), unless it is the last group of a class on the kept side.
+    Where no group does, the smallest that may go is held out.
 
     Args:
         groups: N group names of any kind.
 
     Raises:
-        DataError: all rows are in one group, or every class has one group only.
+        DataError: every group is the only one of some class.
     """
     _check(fraction)
     _, code = np.unique(np.asarray([str(g) for g in groups]), return_inverse=True)
     members = _by_code(code)
     tallies = [np.unique(labels.numpy()[m], return_counts=True) for m in members]
     want = np.asarray(_quota(fraction, torch.bincount(labels, minlength=n_classes).tolist()))
-    have, left = np.zeros(n_classes, np.int64), np.zeros(n_classes, np.int64)
+    order = torch.randperm(len(members), generator=seeds.generator("groups")).tolist()
+    held = _greedy(tallies, want, sorted(order, key=lambda g: -len(members[g])))
+    if not held:
+        raise DataError(
+            f"no test split can be held out: each of the {len(members)} groups is the only one of some class; "
+            "give more groups, or a test split of its own"
+        )
+    return _parts(len(labels), torch.from_numpy(np.concatenate([members[g] for g in held])))
+
+
+def _greedy(tallies: Sequence[tuple[np.ndarray, np.ndarray]], want: np.ndarray, order: Sequence[int]) -> list[int]:
+    """The groups to hold out, from the (classes, counts) of each group and the wanted counts [K]."""
+    have, left = np.zeros_like(want), np.zeros_like(want)  # rows held out, groups kept; int64 [K]
     for classes, _n in tallies:
         left[classes] += 1
-    shuffled = torch.randperm(len(members), generator=seeds.generator("groups")).tolist()
     held: list[int] = []
-    for g in sorted(shuffled, key=lambda g: -len(members[g])):
+    for g in order:
         classes, n = tallies[g]
-        nearer = (n * (2 * (have[classes] - want[classes]) + n)).sum() < 0
+        nearer = (n * (2 * (have[classes] - want[classes]) + n)).sum() < 0  # |have + n - want|^2 < |have - want|^2
         if nearer and (left[classes] > 1).all():
             held.append(g)
             have[classes] += n
             left[classes] -= 1
-    if not held:
-        raise DataError(
-            f"no test split can be held out: the {len(members)} groups cannot be divided without taking a class's last "
-            "group from training; give more groups, a larger test fraction, or a test split of its own"
-        )
-    return _parts(len(labels), torch.from_numpy(np.concatenate([members[g] for g in held])))
+    spare = (g for g in reversed(order) if (left[tallies[g][0]] > 1).all())
+    return held or list(itertools.islice(spare, 1))
 
 
 def divide(
@@ -97,9 +106,8 @@ def divide(
 def group_column(real: RealSet, group: str) -> list[Any]:
     """The N values of a group column, none of them null."""
     if group not in real.table.column_names:
-        raise DataError(
-            f"{real.name} has no column '{group}' to keep groups together; its columns are "
-            f"{', '.join(real.table.column_names)}"
+        raise UsageError(
+            f"{real.name} has no column '{group}' to keep groups together; {nearest(group, real.table.column_names)}"
         )
     values = real.table[group].to_pylist()
     if None in values:
