@@ -37,7 +37,7 @@ class Herding(Method):
 
     ``gain`` is the distance of the mean of the picks so far from the mean of the group, after each pick.
 
-    Cost: one matrix-vector product a pick, O(n M D) for groups of n; a copy of one group's features, O(n D).
+    Cost: one matrix-vector product a pick, O(n M D) for groups of n; two copies of one group's features, O(n D).
 
     Example:
         >>> attar.select("photos/", method="herding", ipc=10, features="trained")
@@ -102,7 +102,7 @@ def herd(features: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     gains = torch.empty(k, dtype=torch.float64)
     for t in range(k):
         score = norm + 2 * (y @ total.to(y.dtype))  # [n], less || total ||^2, which is the same for all
-        picks[t] = j = score.argmin()
+        picks[t] = j = int(score.argmin())
         norm[j] = torch.inf  # picked points are not picked again
         total += y[j]
         gains[t] = torch.linalg.vector_norm(total) / (t + 1)

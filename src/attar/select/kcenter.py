@@ -107,7 +107,7 @@ def farthest_first(features: torch.Tensor, k: int, first: int) -> tuple[torch.Te
     picks[0], gains[0] = first, near.max()
     near[first] = -1  # below every distance: picked points are not picked again, even when all the rest are at 0
     for t in range(1, k):
-        picks[t] = j = near.argmax()
+        picks[t] = j = int(near.argmax())
         gains[t] = near[j]
         near = torch.minimum(near, distances(features, features[j]))
         near[j] = -1
