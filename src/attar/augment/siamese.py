@@ -26,8 +26,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch.nn import functional as F
 
+from attar.augment.grid import rows, shifted, take, warp
 from attar.errors import UsageError, nearest
 
 Params = Mapping[str, torch.Tensor]
@@ -119,7 +119,7 @@ def augment(x: torch.Tensor, params: Params) -> torch.Tensor:
         [B, C, H, W].
     """
     for code, op in enumerate(OPS):
-        x = torch.where(_rows(params["op"] == code), APPLY[op](x, params), x)
+        x = torch.where(rows(params["op"] == code), APPLY[op](x, params), x)
     return x
 
 
@@ -136,7 +136,7 @@ def common_op(params: Params) -> str:
 
 def flip(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Mirrors the rows [C, H, W] that ``mirror`` marks."""
-    return torch.where(_rows(params["mirror"]), x.flip(3), x)
+    return torch.where(rows(params["mirror"]), x.flip(3), x)
 
 
 def scale(x: torch.Tensor, params: Params) -> torch.Tensor:
@@ -153,40 +153,23 @@ def rotate(x: torch.Tensor, params: Params) -> torch.Tensor:
 def crop(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Output pixel (i, j) is input pixel (i + dy, j + dx), zero outside."""
     h, w = x.shape[2:]
-    i, in_height = _shifted(h, params["shift"][:, 0])
-    j, in_width = _shifted(w, params["shift"][:, 1])
-    index = (i[:, :, None] * w + j[:, None, :]).flatten(1)  # [B, H * W]
-    moved = x.flatten(2).gather(2, index[:, None].expand(-1, x.shape[1], -1)).unflatten(2, (h, w))
-    return torch.where((in_height[:, :, None] & in_width[:, None, :])[:, None], moved, 0)
+    return take(x, shifted(h, params["shift"][:, 0]), shifted(w, params["shift"][:, 1]))
 
 
 def cutout(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Zeros the square whose top left corner is ``corner``."""
-    rows = _covered(x.shape[2], params["corner"][:, 0])  # [B, H]
-    columns = _covered(x.shape[3], params["corner"][:, 1])  # [B, W]
-    return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], 0, x)
+    height, width = (_covered(x.shape[2 + axis], params["corner"][:, axis]) for axis in (0, 1))  # [B, H], [B, W]
+    return torch.where((height[:, :, None] & width[:, None, :])[:, None], 0, x)
 
 
 def color(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Brightness, then saturation, then contrast."""
-    brightness, saturation, contrast = (_rows(t.to(x.dtype)) for t in params["tone"].unbind(1))
+    brightness, saturation, contrast = (rows(t.to(x.dtype)) for t in params["tone"].unbind(1))
     x = x + brightness
     grey = x.mean(1, keepdim=True)
     x = (x - grey) * saturation + grey
     level = x.mean((1, 2, 3), keepdim=True)
     return (x - level) * contrast + level
-
-
-def warp(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    """Bilinear sampling of x [B, C, H, W] at ``matrix`` [B, 2, 2] times (x, y) about the centre, zeros outside.
-
-    Coordinates run from edge to edge: the centre of pixel j of W lies at (2 j + 1) / W - 1.
-    """
-    wide = torch.promote_types(x.dtype, torch.float32)  # a grid in half precision would be off by parts of a pixel
-    y_of, x_of = ((2 * torch.arange(n, device=x.device, dtype=wide) + 1) / n - 1 for n in x.shape[2:])
-    at = torch.stack(torch.meshgrid(x_of, y_of, indexing="xy"), -1).flatten(0, 1)  # [H * W, 2]
-    grid = (at @ matrix.to(wide).mT).unflatten(1, (len(y_of), len(x_of)))  # [B, H, W, 2]
-    return F.grid_sample(x.to(wide), grid, padding_mode="zeros", align_corners=False).to(x.dtype)
 
 
 APPLY: dict[str, Callable[[torch.Tensor, Params], torch.Tensor]] = {
@@ -199,21 +182,11 @@ APPLY: dict[str, Callable[[torch.Tensor, Params], torch.Tensor]] = {
 }
 
 
-def _rows(values: torch.Tensor) -> torch.Tensor:
-    return values[:, None, None, None]  # [B] -> [B, 1, 1, 1]
-
-
 def _hole(side: int) -> int:
     return int(side * CUTOUT + 0.5)
 
 
 def _covered(side: int, start: torch.Tensor) -> torch.Tensor:
-    """Which of ``side`` pixels a hole covers that begins at ``start`` [B] -> bool [B, side]."""
-    offset = torch.arange(side, device=start.device) - start[:, None]
+    """Which of ``side`` pixels a hole covers that begins at ``start``: int64 [B] -> bool [B, side]."""
+    offset = shifted(side, -start)
     return (offset >= 0) & (offset < _hole(side))
-
-
-def _shifted(side: int, by: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where to read ``side`` pixels shifted by ``by`` [B], and which of them lie inside: [B, side] each."""
-    at = torch.arange(side, device=by.device) + by[:, None]
-    return at.clamp(0, side - 1), (at >= 0) & (at < side)
