@@ -128,7 +128,7 @@ def test_damaged_images_are_read_or_refused(whole, data):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     body = body[: data.draw(st.integers(0, len(body)))] if data.draw(st.booleans()) else body
     try:
-        with images.bombs_are_errors():
+        with images.quiet():
             assert images.decode(bytes(body), "it").mode in ("L", "RGB")
     except DataError as e:
         assert str(e).startswith("it ")
@@ -141,7 +141,7 @@ def test_damaged_images_are_read_or_refused(whole, data):
 )
 def test_random_bytes_are_refused(noise, start):
     try:
-        with images.bombs_are_errors():
+        with images.quiet():
             assert images.decode(start + noise, "it").mode in ("L", "RGB")
     except DataError as e:
         assert str(e).startswith("it ")

@@ -61,7 +61,7 @@ def _named(where: str) -> Iterator[None]:
         raise
     except UnidentifiedImageError as e:
         raise _bad(where, f"is not an image in one of the formats {', '.join(FORMATS)}") from e
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as e:  # Pillow's limit, passed far above ours
         raise _bad(where, f"claims more than the limit of {MAX_PIXELS // 10**6} megapixels") from e
     except (
         Exception
@@ -77,14 +77,13 @@ def check_size(width: int, height: int, where: str) -> None:
 
 
 @contextlib.contextmanager
-def bombs_are_errors() -> Iterator[None]:
-    """Turns Pillow's warning about huge images into an error, which :func:`decode` names; for the calling thread's pool.
+def quiet() -> Iterator[None]:
+    """Silences Pillow's remarks on odd metadata, and on huge images, which :func:`decode` refuses by itself.
 
-    The filter belongs to the process, so it is set once around a pool and not inside its threads.
+    The filter belongs to the process, so it is set once around a pool of threads and not inside them.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # remarks on odd but readable metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
@@ -111,14 +110,13 @@ def from_array(a: np.ndarray, where: str) -> Image.Image:
 
 def channels_last(a: np.ndarray, where: str) -> np.ndarray:
     """[H, W], [H, W, C] or [C, H, W] -> [H, W, C]; C is 1 or 3, looked for at the end first."""
+    shape = list(a.shape)
     if a.ndim == 2:
         a = a[:, :, None]
     elif a.ndim == 3 and a.shape[2] not in (1, 3) and a.shape[0] in (1, 3):
         a = a.transpose(1, 2, 0)
     if a.ndim != 3 or a.shape[2] not in (1, 3) or 0 in a.shape:
-        raise _bad(
-            where, f"has the shape {list(a.shape)}, and neither [H, W], [H, W, C] nor [C, H, W] with C of 1 or 3"
-        )
+        raise _bad(where, f"has the shape {shape}, and neither [H, W], [H, W, C] nor [C, H, W] with C of 1 or 3")
     return a
 
 

@@ -63,6 +63,8 @@ def part(
         )
     if len(x) != len(y):
         raise DataError(f"{at}{x_name} has {len(x)} images but {y_name} has {len(y)} labels; they must be as many")
+    if not len(x):
+        raise DataError(f"{at}{x_name} has no images; give at least one of every class")
     _depth(x, f"{at}{x_name}")
     return Part(
         n=len(x),

@@ -97,7 +97,7 @@ def fetch(
         ResourceError: the cache cannot be written.
     """
     at = at or root()
-    how: dict[str, Any] = {"label": f"decoding {name}", "workers": workers, "progress": progress}
+    how: dict[str, Any] = {"name": name, "workers": workers, "progress": progress}
     if opening.identity is None:
         part = opening.open()
         if part.in_memory:

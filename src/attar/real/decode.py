@@ -57,7 +57,7 @@ class Decoded:
 
 
 def decode(
-    part: Part, sink: BinaryIO, recipe: Recipe, *, label: str, workers: int | None, progress: Progress | None
+    part: Part, sink: BinaryIO, recipe: Recipe, *, name: str, workers: int | None, progress: Progress | None
 ) -> Decoded:
     """Decodes a split into ``sink``.
 
@@ -65,7 +65,7 @@ def decode(
         part: N images.
         sink: an empty file, readable and writable; gets n * C * H * W bytes.
         recipe: how.
-        label: what to call the work in the progress display.
+        name: of set and split, for the progress display.
         workers: threads; Pillow decodes without the interpreter lock.
 
     Raises:
@@ -75,9 +75,9 @@ def decode(
     workers = workers or min(8, os.cpu_count() or 1)
     row = 0
     if progress:
-        progress.start(label, part.n)
+        progress.start(f"decoding {name}", part.n)
     try:
-        with images.bombs_are_errors(), ThreadPoolExecutor(workers) as pool:
+        with images.quiet(), ThreadPoolExecutor(workers) as pool:
             for block in part.pictures(BLOCK):
                 names = [part.where(row + i) for i in range(len(block))]
                 for i, image in enumerate(_block(pool, workers, block, names, recipe)):
@@ -95,7 +95,7 @@ def decode(
         if progress:
             progress.stop()
     if not pile.rows:
-        raise DataError(f"none of the {part.n} images could be read; the first: {bad[0][1]}" if bad else "no images")
+        raise DataError(f"none of the {part.n} images could be read; the first: {bad[0][1]}")
     return pile.decoded(tuple(bad))
 
 

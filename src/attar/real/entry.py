@@ -57,7 +57,7 @@ def build(
     recipe: Recipe,
     known: Classes | None,
     *,
-    label: str,
+    name: str,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Entry:
@@ -68,7 +68,7 @@ def build(
         sink: an empty file, readable and writable, that holds the pixels from then on.
         recipe: how images become equal tensors.
         known: the classes of the training split; None for the training split itself.
-        label: what to call the work in the progress display.
+        name: of set and split.
     """
 
     def labelled(rows: torch.Tensor | None = None) -> tuple[pa.Table, Classes]:
@@ -79,8 +79,10 @@ def build(
         codes, classes = encode(table["label"], lambda i: part.where(int(index[i])), declared=part.names, known=known)
         return table.set_column(table.column_names.index("label"), "label", pa.array(codes)), classes
 
+    if not part.n:
+        raise DataError(f"{name} has no examples; give at least one of every class")
     early = None if part.labels_last else labelled()
-    decoded = decode(part, sink, recipe, label=label, workers=workers, progress=progress)
+    decoded = decode(part, sink, recipe, name=name, workers=workers, progress=progress)
     table, classes = early or labelled(decoded.rows)
     if len(table) > len(decoded.rows):
         table = table.take(pa.array(decoded.rows.numpy()))
@@ -185,8 +187,8 @@ def _present(table: pa.Table, classes: Classes) -> tuple[pa.Table, Classes, tupl
 def _skipped(bad: tuple[tuple[str, str], ...], n: int) -> tuple[str, ...]:
     if not bad:
         return ()
-    were = "image was" if len(bad) == 1 else "images were"
-    return (f"{len(bad)} of {n} {were} skipped (unreadable): {some([where for where, _ in bad])}",)
+    were = "was" if len(bad) == 1 else "were"
+    return (f"{len(bad)} of {n} images {were} skipped (unreadable): {some([where for where, _ in bad])}",)
 
 
 def some(names: list[str], most: int = 5) -> str:
