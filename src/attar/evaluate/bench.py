@@ -1,0 +1,106 @@
+"""Bench: trains one network after the other on given lessons and scores each on the test split, through the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from attar.errors import DataError
+from attar.evaluate.lessons import Lesson
+from attar.evaluate.protocol import Protocol
+from attar.evaluate.store import Result, Store, circumstances
+from attar.evaluate.train import accuracy, train
+from attar.execute.progress import Progress
+from attar.nets import Net, Params
+from attar.real.realset import RealSet, Splits
+from attar.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Where networks are trained and tested.
+
+    Args:
+        splits: holds the test split, which is opened as late as can be.
+        real: the training split in the normalised space of what is scored.
+        device: where networks are trained.
+    """
+
+    splits: Splits
+    real: RealSet
+    store: Store
+    progress: Progress
+    device: torch.device
+
+    @cached_property
+    def test(self) -> RealSet:
+        """The test split in the same space, on the device."""
+        test = self.splits.test.normalised_as(self.real)
+        if not len(test):
+            raise DataError(f"the test split of '{test.name}' is empty; give one with examples")
+        return test.on(self.device)
+
+    def test_facts(self) -> dict[str, Any]:
+        """Name, rows and fingerprint of the test split."""
+        return {"name": self.test.name, "rows": len(self.test), "fingerprint": self.test.fingerprint}
+
+    def results(
+        self, label: str, net: Net, protocol: Protocol, lessons: Sequence[Lesson], seeds: Sequence[int]
+    ) -> list[Result]:
+        """Trains a network on every lesson with the seed beside it.
+
+        Args:
+            label: what the progress bar says.
+        """
+        self.progress.start(label, protocol.passes * len(seeds))
+        try:
+            return [self._result(net, protocol, lesson, seed) for lesson, seed in zip(lessons, seeds, strict=True)]
+        finally:
+            self.progress.stop()
+
+    def _result(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> Result:
+        facts = self._facts(net, protocol, lesson, seed)
+        # A user's own network can change under the same name, so its results are not kept.
+        store = self.store if net.source is None else Store(None)
+        kept = store.get(facts, lambda: self.test.fingerprint)
+        if kept is not None:
+            self.progress.advance(protocol.passes)
+            return kept
+        images, labels, weight = lesson.make()
+        seen: list[float] = []
+
+        def watch(params: Params) -> None:
+            seen.append(accuracy(net, params, self.test))
+
+        start = time.perf_counter()
+        params = train(
+            net,
+            images.on(self.device) if isinstance(images, RealSet) else images.to(self.device),
+            labels.to(self.device),
+            protocol=protocol,
+            seeds=Seeds(seed).at("evaluate"),
+            weight=weight,
+            progress=self.progress,
+            watch=watch,
+        )
+        seconds = time.perf_counter() - start
+        last = accuracy(net, params, self.test)
+        best = max([*seen, last]) if protocol.select == "best" else None
+        result = Result(accuracy=last, best=best, seconds=seconds)
+        store.put(facts, self.test.fingerprint, result)
+        return result
+
+    def _facts(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> dict[str, Any]:
+        return {
+            **lesson.identity,
+            "space": [list(self.real.mean), list(self.real.std)],
+            "protocol": protocol.facts(),
+            "network": [net.name, net.channels, *net.size, net.classes],
+            "seed": seed,
+            **circumstances(self.device),
+        }

@@ -1,0 +1,122 @@
+"""Lessons: what networks are trained on, out of a small set or of real data, each with an identity for the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from attar.condensed import Condensed
+from attar.errors import DataError, UsageError
+from attar.evaluate.baseline import random_examples
+from attar.evaluate.store import content
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is trained on.
+
+    Args:
+        identity: what tells it from others, as JSON.
+        make: gives images ([M, C, H, W] or a real set), labels and weights (or None); called where a training is due.
+    """
+
+    identity: Mapping[str, Any]
+    make: Callable[[], tuple[torch.Tensor | RealSet, torch.Tensor, torch.Tensor | None]]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One way to learn from a small set.
+
+    Args:
+        images: ``exact`` as stored, or ``8-bit`` as pictures show them.
+        labels: hard or soft.
+        bytes: of images and labels as stored; a hard label takes one.
+    """
+
+    images: Literal["exact", "8-bit"]
+    labels: Literal["hard", "soft"]
+    lesson: Lesson
+    bytes: int
+
+
+def offers(condensed: Condensed, *, eight_bit: bool) -> Iterator[Offer]:
+    """The exact images first, then the 8-bit pictures of a synthetic set; hard labels, then the recipe's soft ones.
+
+    Raises:
+        DataError: soft labels that are missing or no distributions.
+    """
+    weight = condensed.weight if condensed.recipe.get("weighted") else None
+    targets: list[tuple[Literal["hard", "soft"], torch.Tensor]] = [("hard", condensed.labels)]
+    if condensed.recipe.get("labels") == "soft":
+        targets.append(("soft", _distributions(condensed)))
+    floats = "image" in condensed.exact
+    kinds: list[tuple[Literal["exact", "8-bit"], torch.Tensor, int]] = [("exact", condensed.images, 4 if floats else 1)]
+    if floats and eight_bit:
+        kinds.append(("8-bit", condensed.images8, 1))
+    for images, x, width in kinds:  # width: bytes of a number
+        for labels, y in targets:
+            lesson = Lesson({"content": content(x, y, weight)}, lambda x=x, y=y: (x, y, weight))
+            stored = len(y) if labels == "hard" else y.numel() * y.element_size()
+            yield Offer(images, labels, lesson, x.numel() * width + stored)
+
+
+def random_lesson(real: RealSet, counts: Sequence[int], seed: int) -> Lesson:
+    """Random real examples, drawn for a seed."""
+    identity = {"random": real.fingerprint, "counts": list(counts), "draw": seed}
+    return Lesson(identity, lambda: (*random_examples(real, counts, Seeds(seed).at("random")), None))
+
+
+def full_lesson(real: RealSet) -> Lesson:
+    """All real examples."""
+    return Lesson({"full": real.fingerprint}, lambda: (real, real.labels, None))
+
+
+def fitting(condensed: Condensed, real: RealSet) -> RealSet:
+    """The real set in the normalised space of the small one, after checking that the two fit.
+
+    Raises:
+        UsageError: the task is not image classification.
+        DataError: other channels, sizes or classes.
+    """
+    if condensed.bytes8 is None or condensed.manifest["task"] != "image-classification":
+        raise UsageError(
+            f"only classified images can be scored so, but this set's task is '{condensed.manifest['task']}'"
+        )
+    ours, theirs = _shape(condensed.images.shape[1:]), _shape(real.shape)
+    if ours == theirs:
+        ours, theirs = _classes(condensed.class_names), _classes(real.class_names)
+    if ours != theirs or condensed.class_names != tuple(real.class_names):
+        raise DataError(
+            f"the small set has {ours} but '{real.name}' has {theirs}; give the real data that it was made from "
+            f"('{condensed.manifest['source']['name']}'), read in the same way"
+        )
+    space = condensed.manifest["preprocessing"]
+    return dataclasses.replace(real, mean=tuple(space["mean"]), std=tuple(space["std"]))
+
+
+def _distributions(condensed: Condensed) -> torch.Tensor:
+    """float32 [M, K], each row a distribution over the classes."""
+    soft = condensed.exact.get("soft_label")
+    shape = (len(condensed), len(condensed.class_names))
+    if soft is None or tuple(soft.shape) != shape:
+        found = "none" if soft is None else f"shape {tuple(soft.shape)}"
+        raise DataError(f"the recipe names soft labels of shape {shape} but the set has {found}; relabel it")
+    soft = soft.to(torch.float32)
+    if not ((soft >= 0).all() and torch.allclose(soft.sum(1), torch.ones(len(soft)), atol=1e-3)):
+        raise DataError("the soft labels are no distributions (rows >= 0 with sum 1); relabel the set")
+    return soft
+
+
+def _shape(chw: Sequence[int]) -> str:
+    return "images of {} x {} x {} (channels, height, width)".format(*chw)
+
+
+def _classes(names: Sequence[str]) -> str:
+    return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

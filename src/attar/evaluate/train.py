@@ -1,0 +1,169 @@
+"""Trains one network on a set, and counts what it gets right.
+
+The batches and the augmentation of an epoch are pure functions of (seeds, epoch). A training step is one function of
+tensors without branches on data, :meth:`Sgd.step`, so that it compiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from attar.augment import Augment
+from attar.errors import DataError
+from attar.evaluate.protocol import Protocol
+from attar.execute.progress import Progress
+from attar.nets import Net, Params
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """One update of a network by SGD as ``torch.optim.SGD`` defines it, as a pure function of tensors.
+
+    g = grad mean_i w_i CE(net(x_i), y_i) + weight_decay * p;  m <- momentum * m + g;  p <- p - lr * m
+
+    Args:
+        net: the network. momentum, weight_decay: as above.
+    """
+
+    net: Net
+    momentum: float
+    weight_decay: float
+
+    def start(self, params: Params) -> Params:
+        """Momentum from zero."""
+        return {name: torch.zeros_like(params[name]) for name in self.net.trainable}
+
+    def step(
+        self, params: Params, momentum: Params, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, lr: torch.Tensor
+    ) -> tuple[Params, Params, torch.Tensor]:
+        """One update; running statistics of batch norms in ``params`` are overwritten, all else is new.
+
+        Args:
+            x: [B, C, H, W]. y: int64 [B], or distributions [B, K]. w: [B], of mean 1 over the set. lr: a scalar.
+
+        Returns:
+            parameters and buffers, momentum, and the loss before the update.
+        """
+        weights = {name: params[name] for name in self.net.trainable}
+        buffers = {name: value for name, value in params.items() if name not in weights}
+
+        def objective(weights: Params, buffers: Params) -> torch.Tensor:
+            logits = self.net({**weights, **buffers}, x, train=True).to(w.dtype)  # [B, K]
+            return (cross_entropy(logits, y, reduction="none") * w).mean()
+
+        grads, loss = torch.func.grad_and_value(objective)(weights, buffers)
+        moved = {
+            name: self.momentum * momentum[name] + (grads[name] + self.weight_decay * p) for name, p in weights.items()
+        }
+        return {**{name: p - lr * moved[name] for name, p in weights.items()}, **buffers}, moved, loss
+
+
+def train(
+    net: Net,
+    images: torch.Tensor | RealSet,
+    labels: torch.Tensor,
+    *,
+    protocol: Protocol,
+    seeds: Seeds,
+    weight: torch.Tensor | None = None,
+    progress: Progress | None = None,
+    watch: Callable[[Params], None] | None = None,
+) -> Params:
+    """Trains a fresh network.
+
+    Args:
+        images: [M, C, H, W] in the normalised space; or a real set, whose images are normalised batch by batch.
+        labels: int64 [M], or distributions [M, K], on the device to train on.
+        seeds: initial weights, order of examples, augmentation and dropout depend on these and the epoch alone.
+        weight: [M], scaled to mean 1; None weighs all alike.
+        progress: advanced by one for every epoch.
+        watch: called with the parameters at the epochs where ``protocol`` looks at the test set.
+
+    Returns:
+        Parameters and buffers of the last epoch.
+
+    Raises:
+        DataError: loss or weights became infinite or NaN.
+    """
+    params = net.init(seeds.at("init"), labels.device)
+    sgd = Sgd(net, protocol.momentum, protocol.weight_decay)
+    momentum = sgd.start(params)
+    w = _of_mean_one(weight, labels, params[net.trainable[0]].dtype)
+    if labels.is_floating_point():
+        labels = labels.to(w.dtype)
+    for epoch in range(protocol.passes):
+        if epoch == protocol.drop:
+            momentum = sgd.start(params)
+        losses = []
+        with seeds.globally("dropout", epoch):
+            for x, y, part, share in _batches(images, labels, w, protocol, seeds, epoch):
+                lr = torch.tensor(protocol.rate(epoch, share), dtype=w.dtype, device=w.device)
+                params, momentum, loss = sgd.step(params, momentum, x, y, part, lr)
+                losses.append(loss)
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise _broken("loss", epoch, protocol)
+        if progress is not None:
+            progress.advance(1, loss=mean)
+        if watch is not None and protocol.looks(epoch):
+            watch(params)
+    if not all(bool(torch.isfinite(params[name]).all()) for name in net.trainable):
+        raise _broken("weights", protocol.passes - 1, protocol)
+    return params
+
+
+def _broken(what: str, epoch: int, protocol: Protocol) -> DataError:
+    return DataError(
+        f"training by protocol '{protocol.name}' broke in epoch {epoch + 1} of {protocol.passes}: the {what} became NaN or "
+        f"infinite; look for extreme values in the images, or lower the learning rate of {protocol.lr:g}"
+    )
+
+
+def _batches(
+    images: torch.Tensor | RealSet, labels: torch.Tensor, w: torch.Tensor, protocol: Protocol, seeds: Seeds, epoch: int
+) -> Batches:
+    """The shuffled and augmented batches (x [B, C, H, W], y, w [B], share of the epoch that is over)."""
+    augment, generator = Augment.parse(protocol.augment), seeds.generator("augment", epoch)
+    order = torch.randperm(len(labels), generator=seeds.generator("order", epoch))
+    for start in range(0, len(order), protocol.batch):
+        index = order[start : start + protocol.batch]
+        x = images.draw(index) if isinstance(images, RealSet) else images[index.to(images.device)]
+        x = x.to(w.device, w.dtype)
+        index = index.to(w.device)
+        yield augment(x, generator), labels[index], w[index], start / len(order)
+
+
+def _of_mean_one(weight: torch.Tensor | None, labels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[M], >= 0 -> [M] of mean 1."""
+    if weight is None:
+        return torch.ones(len(labels), dtype=dtype, device=labels.device)
+    weight = weight.to(labels.device, dtype)
+    if not torch.isfinite(weight).all() or (weight < 0).any() or weight.sum() <= 0:
+        raise DataError("the weights of the set hold a NaN, a negative number or nothing but zeros; select it again")
+    return weight / weight.mean()
+
+
+@torch.no_grad()
+def accuracy(net: Net, params: Params, test: RealSet, *, batch: int = 256) -> float:
+    """The share of a set that a network in evaluation mode gets right, in [0, 1].
+
+    Args:
+        test: in the normalised space that the network was trained in.
+        batch: images of one forward; it changes time and memory alone.
+    """
+    first = params[net.trainable[0]]
+    right = 0
+    for index in torch.arange(len(test)).split(batch):
+        x = test.draw(index).to(first.device, first.dtype)
+        found = net(params, x, train=False).argmax(1)  # [B]
+        right += int((found == test.labels[index].to(first.device)).sum())
+    return right / len(test)
