@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
@@ -132,7 +133,7 @@ class Condensed(Dataset):
         self.manifest["files"] = {
             name: {"bytes": len(data), "sha256": tensors.digest(data)} for name, data in contents.items()
         }
-        with atomic.folder(out, replace=replace) as tmp:
+        with atomic.folder(out.resolve(), replace=replace) as tmp:  # "." and links stand for the folder itself
             for name, data in contents.items():
                 atomic.write_new(tmp / name, data)
             atomic.write_new(tmp / MANIFEST, atomic.json_bytes(self.manifest))
@@ -215,8 +216,8 @@ def _manifest(
     budget: Mapping[str, Any] | None,
     recipe: dict[str, Any],
 ) -> dict[str, Any]:
-    labels = table["label"].to_numpy() if "label" in table.column_names else []
-    per_class = [int((labels == k).sum()) for k in range(real.n_classes)] if len(labels) else []
+    labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(0, np.int64)
+    per_class = np.bincount(labels, minlength=real.n_classes).tolist() if real.n_classes else []
     image_bytes = 0 if bytes8 is None else bytes8.numel()
     manifest = {
         "schema": SCHEMA,

@@ -8,6 +8,7 @@ Shape letters everywhere: N real examples, M kept examples, K classes, B batch, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 
 from attar.budget import Budget
+from attar.errors import UsageError
 from attar.optim import Opt
 from attar.seeds import Seeds
 
@@ -34,6 +36,16 @@ class Descend(Protocol):
     """One optimiser update of the learned tensors; handed to ``step`` by the loop."""
 
     def __call__(self, state: State, loss: Loss, batch: Batch, only: tuple[str, ...] = ()) -> State: ...
+
+
+class Task(Protocol):
+    """What the loop can run: a :class:`Method`, or a resource (:mod:`attar.resources`)."""
+
+    def learned(self, state: State) -> dict[str, Opt]: ...
+    def length(self, real: RealSet) -> int: ...
+    def init(self, real: RealSet, budget: Any, seeds: Seeds, res: Resources) -> State: ...
+    def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch: ...
+    def step(self, state: State, batch: Batch, descend: Descend) -> State: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,7 @@ class Method:
         balanced: whether the budget is divided evenly over classes.
     """
 
-    steps: int = 0
+    steps = 0  # not annotated: a setting of those methods alone that declare it, as ``steps: int = 1000``
     "Updates of the kept examples; 0 for a selector that does all in init."
 
     paper: ClassVar[str] = ""
@@ -133,6 +145,21 @@ class Method:
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         """An estimate for ``--dry-run`` and for the refusal of what cannot fit."""
         return Cost()
+
+
+def positive(**settings: float | None) -> None:
+    """Refuses settings that must be more than 0; None (left to the method) passes.
+
+    Raises:
+        UsageError: names the setting and its value.
+
+    Example:
+        >>> positive(batch=256, lr_img=0.1, outer=None)
+    """
+    for name, value in settings.items():
+        if value is not None and not 0 < value < math.inf:  # not <=: NaN too
+            expected = "a whole number of at least 1" if isinstance(value, int) else "a positive number"
+            raise UsageError(f"{name}={value} must be {expected}")
 
 
 Resources = Mapping[str, State]

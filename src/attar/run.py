@@ -25,7 +25,7 @@ from attar.execute.log import Log
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress, Silent
 from attar.execute.signals import Stop, caught
-from attar.method import Batch, Loss, Method, Resources, State
+from attar.method import Batch, Loss, Resources, State, Task
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -62,7 +62,7 @@ class Descent:
         losses: scalars of the steps since the last tick, one list per budget.
     """
 
-    task: Method
+    task: Task
     total: int
     done: int = 0
     losses: list[list[torch.Tensor]] = field(default_factory=list)
@@ -88,7 +88,7 @@ def tensors_of(batch: Batch) -> Batch:
 
 
 def run(
-    task: Method,
+    task: Task,
     real: RealSet,
     budgets: Sequence[Budget | None],
     *,
@@ -146,12 +146,12 @@ def run(
 
 
 def _start(
-    task: Method, real: RealSet, budgets: Sequence[Budget | None], seeds: Seeds, res: Resources, timed: bool
+    task: Task, real: RealSet, budgets: Sequence[Budget | None], seeds: Seeds, res: Resources, timed: bool
 ) -> list[State]:
     states = []
     for budget in budgets:
         torch.default_generator.manual_seed(seeds.number("init", "global"))
-        state = task.init(real, budget, seeds.at("init"), res)  # pyright: ignore[reportArgumentType]
+        state = task.init(real, budget, seeds.at("init"), res)
         learned = task.learned(state)
         for name, opt in learned.items():
             state |= opt.slots(name, state[name])
@@ -163,7 +163,7 @@ def _start(
 class _Sitting:
     """One process's share of a run."""
 
-    task: Method
+    task: Task
     real: RealSet
     seeds: Seeds
     res: Resources
@@ -195,13 +195,15 @@ class _Sitting:
                 progress.advance(self.step - ticked, **({"loss": losses[-1]} if losses else {}))
                 ticked = self.step
             if self.stop.signal:
-                self._interrupted(ticked)
+                break
             if time.monotonic() - self.saved >= self.save_every:
                 self._tick(ticked)
                 self._save()
                 progress.advance(self.step - ticked)
                 ticked = self.step
         self._tick(ticked)
+        if self.stop.signal:
+            self._interrupted()
 
     def _one(self) -> None:
         here = self.seeds.at("step", self.step)
@@ -254,13 +256,13 @@ class _Sitting:
     def _out_of_time(self) -> bool:
         return self.minutes is not None and self.seconds >= 60 * self.minutes
 
-    def _interrupted(self, ticked: int) -> None:
-        if self.step == self.total:
-            return
-        self._tick(ticked)
+    def _interrupted(self) -> None:
+        """Saves and stops, after the last step too: whoever sent the signal wants no further work."""
         self._save()
-        where = f"the state is saved in {self.store.folder}; run the same command again to go on" if self.store else ""
-        raise Interrupted(f"stopped after step {self.step} of {self.total}; {where}", self.stop.signal)
+        how = "nothing was saved, as there is no folder to save it in"
+        if self.store is not None:
+            how = f"the state is saved in {self.store.folder}; run the same command again to go on"
+        raise Interrupted(f"stopped after step {self.step} of {self.total}; {how}", self.stop.signal)
 
     def outcome(self) -> Outcome:
         """The states as they are, or the best ones where the time was limited."""

@@ -21,7 +21,7 @@ from attar.augment.siamese import augment, draw
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.match.features import class_means, features
-from attar.method import Batch, Cost, Method, Resources, Rows, State
+from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.optim import Opt
@@ -53,6 +53,8 @@ class DM(Method):
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
+        positive(batch=self.batch, lr_img=self.lr_img)
+        _ = self.learn  # the momentum is checked there
 
     @property
     def learn(self) -> dict[str, Opt]:
@@ -79,7 +81,7 @@ class DM(Method):
 
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
         x, label, target = state["image"], state["label"], batch["target"]  # [M, C, H, W], [M], [K, D]
-        net = build(self.net, channels=x.shape[1], size=tuple(x.shape[2:]), classes=len(target))
+        net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=len(target))
         x = augment(x, {k: v[label] for k, v in batch["augment"].items()})
         mean = class_means(net.features(batch["net"], x).float(), label, len(target))  # [K, D]
         return (mean - target).square().sum()

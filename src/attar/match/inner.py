@@ -110,7 +110,7 @@ class Path:
 def net_for(spec: str, state: State) -> Net:
     """The network that fits a state's ``image`` [M, C, H, W] and ``slot`` [K, m]."""
     image = state["image"]
-    return build(spec, channels=image.shape[1], size=tuple(image.shape[2:]), classes=len(state["slot"]))
+    return build(spec, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=len(state["slot"]))
 
 
 def train(
@@ -143,7 +143,7 @@ def train(
             x = image[index]
             if strategy != "none":
                 draw = seeds.generator("augment", epoch, i)
-                ops = siamese.draw(strategy, len(index), draw, size=tuple(x.shape[2:]), one_op=True)
+                ops = siamese.draw(strategy, len(index), draw, size=(x.shape[2], x.shape[3]), one_op=True)
                 x = siamese.augment(x, {k: v.to(x.device) for k, v in ops.items()})
             for name, grad in step(net, params, x, label[index]).items():
                 params[name] = params[name] - lr * grad

@@ -25,7 +25,7 @@ def estimate(job: Job) -> dict[str, Any]:
         budget.counts(
             real.sizes, example_bytes=real.example_bytes, names=real.class_names, limited=job.verb == "select"
         )
-    flops = cost.flops_per_step * max(1, steps)
+    flops = job.flops(real)
     rows = [b.total(real.sizes, real.example_bytes) for b in job.budgets]
     return {
         "verb": job.verb,
@@ -47,7 +47,7 @@ def speed(how: Plan, side: int = 1024) -> float:
     with how.applied():
         kind = torch.bfloat16 if how.dtype == "bfloat16" else torch.float32
         a = torch.ones(side, side, device=how.device, dtype=kind)
-        a @ a
+        float((a @ a)[0, 0])
         began, n = time.perf_counter(), 0
         while time.perf_counter() - began < 0.2:
             float((a @ a)[0, 0])

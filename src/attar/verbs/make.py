@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from attar import __version__
 from attar.budget import Budget
 from attar.condensed import Condensed, condense, is_condensed, open_condensed, read_manifest
-from attar.errors import UsageError
+from attar.errors import ResourceError, UsageError
 from attar.execute import memory, plan
 from attar.execute.checkpoint import Checkpoint
 from attar.execute.identity import describe, files, key
@@ -95,11 +95,18 @@ class Job:
         }
 
     def cost(self, real: RealSet) -> Cost:
-        """The estimate for the largest budget, resources included in the memory."""
+        """The estimate: a step of the largest budget, and the larger memory of the method's and its resources'."""
         largest = max(self.budgets, key=lambda b: b.total(real.sizes, real.example_bytes))
         own = self.method.cost(real, largest)
-        shared = max((r.cost(real).memory for r in needed(self.method)), default=0.0)
-        return Cost(flops_per_step=own.flops_per_step, memory=max(own.memory, shared))
+        shared = [r.cost(real) for r in needed(self.method)]
+        flops = max((c.flops_per_step for c in (own, *shared)), default=0.0)
+        return Cost(flops_per_step=flops, memory=max(c.memory for c in (own, *shared)))
+
+    def flops(self, real: RealSet) -> float:
+        """Floating-point operations of the whole job, resources included."""
+        largest = max(self.budgets, key=lambda b: b.total(real.sizes, real.example_bytes))
+        own = self.method.cost(real, largest).flops_per_step * max(1, self.method.length(real))
+        return own + sum(r.cost(real).flops_per_step * r.length(real) for r in needed(self.method))
 
     def plan(self, real: RealSet) -> Plan:
         """The plan of the unfinished run where there is one, else a new one; what the user gives wins."""
@@ -133,15 +140,11 @@ def make(job: Job, progress: Progress) -> list[Condensed]:
     writable(job.out)
     splits = load(job.source, progress=progress, **job.data.arguments())
     with lock(job.running / "lock", str(job.out)):
-        if job.out.exists():
-            done = _finished(job, splits.train)
-        else:
-            try:
-                done = _compute(job, splits, progress)
-                _write(job, done)
-            except UsageError:
-                _forget_if_empty(job.running)
-                raise
+        try:
+            done = _finished(job, splits.train) if job.out.exists() else _written(job, splits, progress)
+        except BaseException:
+            _forget_if_empty(job.running)
+            raise
         Checkpoint(job.running).discard()
     return done
 
@@ -229,9 +232,10 @@ def _condense(
     return kept
 
 
-def _write(job: Job, done: Sequence[Condensed]) -> None:
-    """Writes one folder, or the folder of several, in one step, and opens it again."""
+def _written(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
+    """Computes the sets and writes one folder, or the folder of several, in one step, and opens it again."""
     assert job.out is not None
+    done = _compute(job, splits, progress)
     if len(done) == 1:
         done[0].save(job.out)
     else:
@@ -241,6 +245,7 @@ def _write(job: Job, done: Sequence[Condensed]) -> None:
     for kept, folder in zip(done, job.folders):
         open_condensed(folder)
         kept.path = folder
+    return done
 
 
 def command(job: Job, budget: dict[str, Any]) -> str:
@@ -274,6 +279,7 @@ def writable(out: Path) -> None:
 
 
 def _forget_if_empty(running: Path) -> None:
-    """Removes a run's folder that holds no state (a call that was refused)."""
+    """Removes a run's folder that holds no state (a call that was refused or stopped early)."""
     if not any(running.glob("state-*")):
-        atomic.remove(running)
+        with contextlib.suppress(ResourceError):  # the error on its way matters more
+            atomic.remove(running)

@@ -83,8 +83,11 @@ def numbers(text: str | int | tuple[int, ...], name: str) -> list[int]:
 
 def side(size: str | int | tuple[int, int] | None) -> int | tuple[int, int] | None:
     """``"64"`` -> 64, ``"48x64"`` -> (48, 64)."""
+    if isinstance(size, (list, tuple)):  # a list where it comes from a manifest
+        h, w = size
+        return h, w
     if not isinstance(size, str):
-        return tuple(size) if isinstance(size, list) else size
+        return size
     parts = size.lower().split("x")
     if len(parts) > 2 or not all(p.isdigit() for p in parts):
         raise UsageError(f"size={size} is neither a side nor HEIGHTxWIDTH; try --size 64")
