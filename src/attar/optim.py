@@ -46,6 +46,8 @@ class Opt:
             raise UsageError(f"optimiser '{self.kind}' is unknown; use sgd, adam or adamw")
         if not self.lr > 0 or not math.isfinite(self.lr):
             raise UsageError(f"learning rate {self.lr} must be a positive number")
+        if not 0 <= self.momentum < 1:
+            raise UsageError(f"momentum={self.momentum} is not in [0, 1); try 0.5")
         if self.schedule not in ("constant", "cosine"):
             raise UsageError(f"schedule '{self.schedule}' is unknown; use constant or cosine")
 

@@ -92,7 +92,7 @@ def load(target: str) -> type[Method]:
 def _from_module(where: str) -> object:
     try:
         return importlib.import_module(where)
-    except ImportError as e:
+    except (ImportError, ValueError) as e:
         raise UsageError(f"module '{where}' cannot be imported ({e}); check its name and that it is installed") from e
 
 

@@ -22,7 +22,7 @@ import torch
 from attar.budget import Budget
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
 from attar.params import pixels
@@ -59,7 +59,8 @@ class DC(Method):
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
-        _ = self.path
+        positive(batch=self.batch, lr_img=self.lr_img, lr_net=self.lr_net, batch_net=self.batch_net)
+        _ = self.learn, self.path  # their settings are checked there
 
     @property
     def path(self) -> Path:

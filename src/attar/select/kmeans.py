@@ -25,7 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from attar.budget import Budget
-from attar.method import Cost, Method, Resources, Rows, State
+from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
 from attar.resources.features import Features
 from attar.seeds import Seeds
@@ -66,6 +66,7 @@ class KMeans(Method):
     kind: ClassVar[str] = "select"
 
     def __post_init__(self) -> None:
+        positive(rounds=self.rounds, whole=self.whole)
         self.needs()  # refuses unknown features and networks at once
 
     def needs(self) -> tuple[Any, ...]:
