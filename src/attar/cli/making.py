@@ -105,12 +105,13 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
             "real_rows": kept.manifest["source"]["rows"],
             "seconds": kept.manifest["lineage"][-1]["seconds"],
             "bytes": kept.manifest["budget"]["bytes_examples"],
-            "notes": kept.manifest["source"].get("notes", []),
+            "notes": kept.manifest["lineage"][-1]["notes"],
         }
         for kept in done
     ]
     if as_json:
         return show.as_json(facts[0] if len(facts) == 1 else {"sets": facts})
+    show.lines(*facts[0]["notes"])
     for f in facts:
         made = "synthetic" if f["kind"] == "synthetic" else "real"
         show.lines(*f["notes"])

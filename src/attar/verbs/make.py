@@ -189,14 +189,15 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
         minutes=job.minutes,
     )
     return [
-        _condense(job, real, budget, state, res, outcome, how, began)
+        _condense(job, splits, budget, state, res, outcome, how, began)
         for budget, state in zip(job.budgets, outcome.states)
     ]
 
 
 def _condense(
-    job: Job, real: RealSet, budget: Budget, state: Any, res: Any, outcome: Outcome, how: Plan, began: float
+    job: Job, splits: Splits, budget: Budget, state: Any, res: Any, outcome: Outcome, how: Plan, began: float
 ) -> Condensed:
+    real = splits.train
     rows = job.method.finish(state, res)
     asked = {k: v for k, v in vars(budget).items() if v is not None}
     kept = condense(
@@ -222,6 +223,7 @@ def _condense(
                 "seconds": round(outcome.seconds, 3),
                 "peak_memory": max(outcome.peak_memory, memory.peak()),
                 "started": int(began),
+                "notes": list(splits.notes),
             }
         ],
         budget={"asked": str(budget)},
@@ -250,7 +252,8 @@ def _written(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
 
 def command(job: Job, budget: dict[str, Any]) -> str:
     """The shell command that makes the same set."""
-    words = ["attar", job.verb, str(job.source), "--method", job.name]
+    source = str(job.source) if isinstance(job.source, (str, Path)) else "DATA"
+    words = ["attar", job.verb, source, "--method", job.name]
     flags = {"keep" if k == "fraction" else k: v for k, v in budget.items()} | {"seed": job.seed}
     for settings in (job.method, job.data):
         fields = dataclasses.fields(settings)
