@@ -114,7 +114,6 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
     show.lines(*facts[0]["notes"])
     for f in facts:
         made = "synthetic" if f["kind"] == "synthetic" else "real"
-        show.lines(*f["notes"])
         show.lines(
             f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(f['seconds'])}"
         )
