@@ -5,16 +5,21 @@ its place and renamed (or exchanged with the old one) in one step. Not promised:
 fsync, and a one-step exchange of folders where the system has none (then the old folder stands beside under a name with
 ``.attar-old-`` for an instant, and :func:`recover` puts it back).
 
-Temporary names carry the owner's process id and start time, so that :func:`sweep` deletes only what a dead process left.
-Every write, fsync and rename passes through :data:`fault`, where the tests kill the process.
+Temporary names carry the owner's process id and start time, so that :func:`sweep` deletes only what a dead process left;
+whoever writes a file or folder anew sweeps what died on the way to it. Every creation, write, fsync, rename and removal
+passes through :data:`fault`, where the tests kill the process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import io
+import itertools
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -25,12 +30,16 @@ from typing import Any, BinaryIO
 from attar.errors import AttarError, ResourceError
 
 fault: Callable[[str, Path], None] | None = None
-"""Called before each write, fsync, rename and removal, with its name and path; tests set it."""
+"""Called before each create, write, fsync, rename and remove, with that word and a path; tests set it."""
 
+TEMPORARY, OLD = ".attar-tmp-", ".attar-old-"
+_COUNT = itertools.count()
 _AT_FDCWD, _EXCHANGE = -100, 2
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
 
 
-def _point(what: str, path: Path) -> None:
+def point(what: str, path: Path) -> None:
+    """A place where a process may die."""
     if fault is not None:
         fault(what, path)
 
@@ -42,22 +51,32 @@ def owner() -> str:
 
 def start_time(pid: int) -> int:
     """Clock ticks from boot to the start of a process, 0 where the system does not tell."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19])
-    except (OSError, IndexError, ValueError):
-        return 0
+    return _process(pid)[1]
 
 
 def alive(who: str) -> bool:
-    """Whether the process of an :func:`owner` mark still runs."""
+    """Whether the process of an :func:`owner` mark (and what else follows it in a temporary name) still runs."""
     try:
-        pid, started = (int(x) for x in who.split("-"))
-        os.kill(pid, 0)
-    except (ValueError, ProcessLookupError):
+        pid, started = (int(x) for x in who.split("-")[:2])
+    except ValueError:
         return False
-    except PermissionError:
-        return True
-    return started == start_time(pid)
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    state, found = _process(pid)
+    return state == "?" or (state not in "ZX" and started == found)
+
+
+def _process(pid: int) -> tuple[str, int]:
+    """State letter (Z: dead, but not yet seen to by its parent) and start time; "?" and 0 where the system does not tell."""
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return facts[0], int(facts[19])
+    except (OSError, IndexError, ValueError):
+        return "?", 0
 
 
 @contextmanager
@@ -80,25 +99,37 @@ def refused(e: OSError, path: Path, doing: str = "writing") -> AttarError:
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }
     why = remedies.get(e.errno or 0, f"the system says: {e.strerror or e}; check the path and the disk")
-    return ResourceError(f"{doing} {path} failed: {why}; nothing was lost")
+    shown = re.sub(re.escape(TEMPORARY) + r"[0-9-]+", "", str(path))  # people know the final name
+    return ResourceError(f"{doing} {shown} failed: {why}; nothing was lost")
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder durable; nothing where the system cannot open folders."""
-    _point("fsync", folder)
+    """Makes renames in a folder durable; nothing where the system cannot open or fsync folders."""
+    point("fsync", folder)
     try:
         fd = os.open(folder, os.O_RDONLY)
     except OSError:
         return
     try:
         os.fsync(fd)
+    except OSError as e:
+        if e.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(fd)
 
 
 def temporary(target: Path) -> Path:
-    """A temporary name beside ``target``, owned by this process."""
-    return target.with_name(f"{target.name}.attar-tmp-{owner()}")
+    """A fresh temporary name beside ``target``, owned by this process."""
+    return target.with_name(f"{target.name}{TEMPORARY}{owner()}-{next(_COUNT)}")
+
+
+class _File(io.BufferedRandom):
+    """A file whose every write is a :func:`point`."""
+
+    def write(self, data: Any, /) -> int:
+        point("write", Path(self.name))
+        return super().write(data)
 
 
 @contextmanager
@@ -106,11 +137,11 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to fill piece by piece, inside a folder that is not yet in its place; fsynced when the block ends well."""
     with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _point("write", path)
-        with open(path, "x+b") as f:
+        point("create", path)
+        with _File(io.FileIO(path, "x+")) as f:
             yield f
             f.flush()
-            _point("fsync", path)
+            point("fsync", path)
             os.fsync(f.fileno())
 
 
@@ -123,18 +154,23 @@ def write_new(path: Path, data: bytes) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Puts ``data`` at ``path`` durably, in one step."""
     tmp = temporary(path)
-    with named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, path.name + TEMPORARY)
     try:
-        tmp.unlink(missing_ok=True)
         write_new(tmp, data)
         with named(path):
-            _point("rename", path)
+            point("rename", path)
             os.replace(tmp, path)
             sync_folder(path.parent)
     except BaseException:
-        tmp.unlink(missing_ok=True)
+        _clear(tmp)
         raise
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds ``data`` at the end of a file; not durable, and torn where the disk is full or the power fails."""
+    with named(path), open(path, "ab") as f:
+        point("write", path)
+        f.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -162,62 +198,96 @@ def folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         ResourceError: disk full, no permission.
     """
     tmp = temporary(target)
-    with named(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(tmp, ignore_errors=True)
-        tmp.mkdir()
+    if replace:
+        recover(target)
+    sweep(target.parent, target.name + TEMPORARY)
     try:
+        with named(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            point("create", tmp)
+            tmp.mkdir()
         yield tmp
         with named(target):
-            for inner in sorted(p for p in tmp.rglob("*") if p.is_dir()):
-                sync_folder(inner)
-            sync_folder(tmp)
-            _point("rename", target)
-            if replace and target.exists():
-                exchange(tmp, target)
-            else:
-                os.rename(tmp, target)
-            sync_folder(target.parent)
-    finally:
-        remove(tmp)
+            _place(tmp, target, replace)
+    except BaseException:
+        _clear(tmp)
+        raise
+    remove(tmp)
+    recover(target)
+
+
+def _place(tmp: Path, target: Path, replace: bool) -> None:
+    """Makes a filled folder durable and renames it."""
+    for inner in sorted(p for p in tmp.rglob("*") if p.is_dir()):
+        sync_folder(inner)
+    sync_folder(tmp)
+    if replace and target.exists():
+        exchange(tmp, target)
+    else:
+        point("rename", target)
+        os.rename(tmp, target)
+    sync_folder(target.parent)
 
 
 def exchange(new: Path, target: Path) -> None:
     """Swaps two folders; afterwards the old one stands at ``new``."""
+    point("rename", target)
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _EXCHANGE) == 0:
+        renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # not in every C library
+        if renameat2 and renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(target), _EXCHANGE) == 0:
             return
-    old = target.with_name(f"{target.name}.attar-old-{owner()}")
+    old = target.with_name(f"{target.name}{OLD}{owner()}")
     os.rename(target, old)
-    _point("rename", target)
-    os.rename(new, target)
+    try:
+        point("rename", target)
+        os.rename(new, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+    point("rename", old)
     os.rename(old, new)
 
 
 def remove(path: Path) -> None:
-    """Deletes a file or a folder if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        _point("remove", path)
-        shutil.rmtree(path, ignore_errors=True)
-    elif path.exists():
-        _point("remove", path)
-        path.unlink(missing_ok=True)
+    """Deletes a file or a folder if it is there.
+
+    Raises:
+        ResourceError: the system refuses.
+    """
+    if not path.exists() and not path.is_symlink():
+        return
+    with named(path, "removing"):
+        point("remove", path)
+        if path.is_symlink() or not path.is_dir():
+            return path.unlink(missing_ok=True)
+        try:
+            shutil.rmtree(path)
+        except OSError as e:  # another process removes it too, or uses it already
+            if e.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+
+
+def _clear(tmp: Path) -> None:
+    """Deletes what is half-made, on the way out with an error that matters more than this."""
+    with contextlib.suppress(OSError):
+        if tmp.is_dir():
+            shutil.rmtree(tmp, ignore_errors=True)
+        else:
+            tmp.unlink(missing_ok=True)
 
 
 def recover(target: Path) -> None:
     """Puts back the old folder if a crash came between the two renames of a system without exchange."""
-    for old in sorted(target.parent.glob(f"{target.name}.attar-old-*")):
-        if alive(old.name.rsplit(".attar-old-", 1)[1]):
-            continue
+    for old in _left(target.parent, target.name + OLD, OLD):
         if target.exists():
             remove(old)
         else:
-            os.rename(old, target)
+            with named(target):
+                os.rename(old, target)
 
 
 def sweep(parent: Path, prefix: str = "") -> int:
-    """Deletes temporary files and folders whose process is gone.
+    """Deletes temporary files and folders whose process is gone; those that may not be deleted are left.
 
     Args:
         parent: where to look.
@@ -226,13 +296,18 @@ def sweep(parent: Path, prefix: str = "") -> int:
     Returns:
         How many were deleted.
     """
+    done = 0
+    for stale in _left(parent, prefix, TEMPORARY):
+        with contextlib.suppress(ResourceError):
+            remove(stale)
+            done += 1
+    return done
+
+
+def _left(parent: Path, prefix: str, mark: str) -> list[Path]:
+    """What dead processes left in a folder under names with ``mark``."""
     if not parent.is_dir():
-        return 0
-    stale = [
-        p
-        for p in sorted(parent.iterdir())
-        if p.name.startswith(prefix) and ".attar-tmp-" in p.name and not alive(p.name.rsplit(".attar-tmp-", 1)[1])
-    ]
-    for p in stale:
-        remove(p)
-    return len(stale)
+        return []
+    with named(parent, "reading"):
+        names = sorted(p.name for p in parent.iterdir() if p.name.startswith(prefix) and mark in p.name)
+    return [parent / name for name in names if not alive(name.rsplit(mark, 1)[1])]
