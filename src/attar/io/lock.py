@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attar.errors import ResourceError
-from attar.io.atomic import named
+from attar.io.atomic import named, point
 
 
 @contextmanager
 def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
-    """Holds ``path`` as a lock file for the length of the block.
+    """Holds ``path`` as a lock file for the length of the block, and removes it at the end.
 
     Args:
-        path: the lock file; it stays behind, empty of meaning, unless its folder is removed.
+        path: the lock file; where its process dies it stays behind, empty of meaning, until the next one ends.
         what: what is locked, for the message.
         wait: wait for the other process instead of refusing.
 
@@ -24,23 +25,62 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         ResourceError: another process holds it.
     """
     try:
-        import fcntl
+        import fcntl  # noqa: F401
     except ImportError:  # Windows: no advisory lock that dies with its process in the standard library
         yield
         return
+    fd = None
+    while fd is None:
+        fd = _take(path, what, wait)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if _stands(fd, path):
+                path.unlink()  # while it is held: afterwards it may be another's
+        os.close(fd)
+
+
+def _take(path: Path, what: str, wait: bool) -> int | None:
+    """An open and locked lock file; None where its last owner removed it in the meantime."""
+    import fcntl
+
     with named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+        point("create", path)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            return None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            held = _stands(fd, path)
+            if held:
+                _sign(fd, path)
         except BlockingIOError:
-            pid = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+            pid = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(fd)
             raise ResourceError(
                 f"{what} is in use by another run (process {pid}); wait for it to end, or choose another --out"
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
+        except BaseException:
+            os.close(fd)
+            raise
+    if not held:
         os.close(fd)
+    return fd if held else None
+
+
+def _sign(fd: int, path: Path) -> None:
+    """Leaves the process id for the messages of others."""
+    point("write", path)
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+
+
+def _stands(fd: int, path: Path) -> bool:
+    """Whether an open file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -108,10 +108,10 @@ def opened(
 def record(kept: Condensed, scores: list[dict[str, Any]], splits: Splits) -> Condensed:
     """Writes scores, card and page into the set's folder, in one step."""
     assert kept.path is not None
-    with lock(kept.path.with_name(kept.path.name + ".attar-lock"), str(kept.path)):
+    place = kept.path.resolve()
+    with lock(place.with_name(place.name + ".attar-lock"), str(kept.path)):
         scored = open_condensed(kept.path).scored(scores)
         scored.files["report.html"] = page.render(scored, real=splits.train).encode()
         scored.save(kept.path, replace=True)
-    kept.path.with_name(kept.path.name + ".attar-lock").unlink(missing_ok=True)
     kept.manifest = scored.manifest
     return scored
