@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from attar.io.atomic import named
+from attar.io import atomic
 
 
 class Log:
@@ -21,15 +21,13 @@ class Log:
         self.path = folder / "log.jsonl" if folder is not None else None
         self.lines = [x for x in read(self.path) if x["step"] <= step] if self.path else []
         if self.path is not None:
-            with named(self.path):
-                self.path.write_bytes(self.content())
+            atomic.write_bytes(self.path, self.content())
 
     def write(self, **facts: Any) -> None:
         """One line."""
         self.lines.append(facts)
         if self.path is not None:
-            with named(self.path), open(self.path, "ab") as f:
-                f.write(_line(facts))
+            atomic.append(self.path, _line(facts))
 
     def content(self) -> bytes:
         """All lines."""
@@ -38,7 +36,10 @@ class Log:
 
 def read(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a torn last line is left out."""
-    return parse(path.read_bytes()) if path.is_file() else []
+    if not path.is_file():
+        return []
+    with atomic.named(path, "reading"):
+        return parse(path.read_bytes())
 
 
 def parse(data: bytes) -> list[dict[str, Any]]:
@@ -48,6 +49,8 @@ def parse(data: bytes) -> list[dict[str, Any]]:
         try:
             record = json.loads(line)
         except ValueError:
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
             break
         records.append(record)
     return records
