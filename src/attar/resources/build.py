@@ -44,7 +44,7 @@ def made(
     folder = root() / "resources" / f"{resource.name}-{key(identity)}"
     building = folder.with_name(folder.name + ".attar-run")
     found = _load(folder)
-    if found is not None:
+    if found is not None and not building.exists():
         return found
     atomic.sweep(folder.parent)
     with lock(building / "lock", f"the resource {folder}", wait=True):
