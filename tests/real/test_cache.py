@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -113,20 +115,31 @@ def test_a_damaged_entry_is_built_again(pets, decoded, name, damage):
     assert len(cache.entries()) == 1
 
 
-def test_the_slower_of_two_builders_takes_the_entry_of_the_quicker(pets, monkeypatch, own_cache):
-    true, inside = entry.save, []
+def run_python(code: str, *arguments: str) -> int:
+    """Another process with this one's environment."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], env=dict(os.environ), check=False).returncode
+
+
+def test_the_slower_of_two_processes_takes_the_entry_of_the_quicker(pets, monkeypatch, own_cache):
+    true, quicker = entry.save, []
 
     def save(*args):
-        if not inside:
-            inside.append(True)
-            inside.append(load(pets).train)
+        load_there = "import sys; from attar.real.load import load; load(sys.argv[1])"
+        assert run_python(load_there, str(pets)) == 0
+        quicker.extend(cache.entries())
         true(*args)
 
     monkeypatch.setattr(entry, "save", save)
-    outer = load(pets).train
-    assert outer.fingerprint == inside[1].fingerprint
-    assert len(cache.entries()) == 1
+    mine = load(pets).train
+    assert len(quicker) == 1 and cache.entries() == quicker
+    assert mine.fingerprint == json.loads((quicker[0]["path"] / entry.PAGE).read_text())["fingerprint"]
     assert not [p for p in own_cache.rglob("*") if ".attar-tmp-" in p.name]
+
+
+def test_threads_build_an_entry_once(pets, decoded):
+    with ThreadPoolExecutor(4) as pool:
+        sets = [s.train for s in pool.map(lambda _: load(pets), range(4))]
+    assert decoded == [12] and len({s.fingerprint for s in sets}) == 1
 
 
 KILLED = """
@@ -144,10 +157,9 @@ load(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("point", [0, 1, 2, 5, 7, 9])
+@pytest.mark.parametrize("point", [0, 3, 6, 9])
 def test_a_kill_leaves_nothing_that_is_mistaken_for_an_entry(pets, point, own_cache):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(pets), str(point)], env=dict(os.environ), check=False)
-    assert done.returncode == 9
+    assert run_python(KILLED, str(pets), str(point)) == 9
     for item in cache.entries():
         assert entry.read(item["path"]) is not None
     assert load(pets).train.sizes == [4, 4, 4]

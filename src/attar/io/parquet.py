@@ -41,12 +41,22 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     with readable(path), pq.ParquetFile(path) as file:
         table = file.read(columns=None if columns is None else list(columns))
         table.validate(full=True)
+        _as_many(table.num_rows, file)
         return table
 
 
 def batches(path: Path, column: str, size: int) -> Iterator[pa.Array]:
     """One column in pieces of at most ``size`` rows, in order; a row group at most is in memory."""
     with readable(path), pq.ParquetFile(path) as file:
+        rows = 0
         for batch in file.iter_batches(batch_size=size, columns=[column]):
             batch.validate(full=True)
+            rows += len(batch)
             yield batch.column(0)
+        _as_many(rows, file)
+
+
+def _as_many(rows: int, file: pq.ParquetFile) -> None:
+    """Refuses a damaged footer, which can make pyarrow give fewer rows than it announced."""
+    if rows != file.metadata.num_rows:
+        raise ValueError(f"it announces {file.metadata.num_rows} rows and has {rows}")

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from attar.real.labels import Classes
 from attar.real.source import Opening, Progress
 
 DECODED = "decoded"
+
+_BUILDING = threading.Lock()
+"""The threads of a process wait for each other, so that none decodes what another is decoding."""
 
 
 def root() -> Path:
@@ -41,7 +45,7 @@ def entries(at: Path | None = None) -> list[dict[str, Any]]:
         at: the cache folder; default :func:`root`.
     """
     at = at or root()
-    found = [p for kind in _folders(at) for p in sorted(kind.iterdir()) if ".attar-tmp-" not in p.name]
+    found = [p for kind in _folders(at) for p in sorted(kind.iterdir()) if ".attar-" not in p.name]
     return [
         {"kind": p.parent.name, "name": p.name, "path": p, "bytes": _bytes(p), "created": p.stat().st_mtime}
         for p in found
@@ -107,12 +111,11 @@ def fetch(
             with tempfile.TemporaryFile(dir=at) as sink:
                 return entry.build(part, sink, recipe, known, **how)
     target = at / DECODED / f"{_slug(name)}-{_key(opening.identity, recipe, known)}"
-    return entry.read(target) or _make(opening, target, name, recipe, known, how)
+    with _BUILDING:
+        return entry.read(target) or _make(opening, target, recipe, known, how)
 
 
-def _make(
-    opening: Opening, target: Path, name: str, recipe: Recipe, known: Classes | None, how: dict[str, Any]
-) -> Entry:
+def _make(opening: Opening, target: Path, recipe: Recipe, known: Classes | None, how: dict[str, Any]) -> Entry:
     """Decodes into a folder beside ``target``; where another process was quicker, its entry is taken."""
     part = opening.open()
     try:
@@ -122,7 +125,7 @@ def _make(
         with atomic.folder(target, replace=damaged) as tmp:
             with atomic.new_file(tmp / entry.PIXELS) as sink:
                 made = entry.build(part, sink, recipe, known, **how)
-            entry.save(made, tmp, {"name": name, "recipe": vars(recipe)})
+            entry.save(made, tmp, {"name": how["name"], "recipe": vars(recipe)})
     except ResourceError as e:
         if (theirs := entry.read(target)) is not None:
             return theirs

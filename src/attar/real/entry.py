@@ -71,19 +71,11 @@ def build(
         name: of set and split.
     """
 
-    def labelled(rows: torch.Tensor | None = None) -> tuple[pa.Table, Classes]:
-        """The columns of some rows (all by default) with their labels as class numbers."""
-        table = part.columns()
-        index = np.arange(part.n) if rows is None else rows.numpy()
-        table = table if len(index) == len(table) else table.take(pa.array(index))
-        codes, classes = encode(table["label"], lambda i: part.where(int(index[i])), declared=part.names, known=known)
-        return table.set_column(table.column_names.index("label"), "label", pa.array(codes)), classes
-
     if not part.n:
         raise DataError(f"{name} has no examples; give at least one of every class")
-    early = None if part.labels_last else labelled()
+    early = None if part.labels_last else _labelled(part, torch.arange(part.n), known)
     decoded = decode(part, sink, recipe, name=name, workers=workers, progress=progress)
-    table, classes = early or labelled(decoded.rows)
+    table, classes = early or _labelled(part, decoded.rows, known)
     if len(table) > len(decoded.rows):
         table = table.take(pa.array(decoded.rows.numpy()))
     notes = _skipped(decoded.bad, part.n)
@@ -92,7 +84,6 @@ def build(
         notes += dropped
     sink.flush()
     images = mapped(sink, (len(decoded.rows), *decoded.shape))
-    table = table.replace_schema_metadata(None)
     return Entry(
         images=images,
         table=table,
@@ -166,6 +157,19 @@ def mapped(file: BinaryIO, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.frombuffer(pages, dtype=torch.uint8).view(shape)  # [n*C*H*W] -> [n, C, H, W]
 
 
+def _labelled(part: Part, rows: torch.Tensor, known: Classes | None) -> tuple[pa.Table, Classes]:
+    """The columns of some rows (int64 [n]) with their labels as class numbers."""
+    table = part.columns()
+    if len(rows) < len(table):
+        table = table.take(pa.array(rows.numpy()))
+    codes, classes = encode(table["label"], lambda i: part.where(int(rows[i])), declared=part.names, known=known)
+    return _relabelled(table, codes).replace_schema_metadata(None), classes
+
+
+def _relabelled(table: pa.Table, codes: np.ndarray) -> pa.Table:
+    return table.set_column(table.column_names.index("label"), "label", pa.array(codes))
+
+
 def _present(table: pa.Table, classes: Classes) -> tuple[pa.Table, Classes, tuple[str, ...]]:
     """Leaves out class names without a training example, and refuses a single class."""
     found = np.unique(table["label"].to_numpy())
@@ -178,8 +182,7 @@ def _present(table: pa.Table, classes: Classes) -> tuple[pa.Table, Classes, tupl
         return table, classes, ()
     names = tuple(classes.names[k] for k in found)
     absent = [n for n in classes.names if n not in set(names)]
-    codes = pa.array(np.searchsorted(found, table["label"].to_numpy()))
-    table = table.set_column(table.column_names.index("label"), "label", codes)
+    table = _relabelled(table, np.searchsorted(found, table["label"].to_numpy()))
     note = f"{len(absent)} of {len(classes.names)} classes have no training example and are left out: {some(absent)}"
     return table, Classes(names, classes.declared), (note,)
 

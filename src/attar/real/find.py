@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from attar.errors import DataError, UsageError, nearest
+from attar.io.atomic import named
 from attar.real import arrays, digits, folder, hub, npz, parquet, torch_dataset
 from attar.real.source import Source
 
@@ -51,11 +52,12 @@ def _named(name: str) -> Source:
     if name.startswith("hf:"):
         return hub.from_hub(name[3:])
     path = Path(name).expanduser()
-    if path.exists():
-        return _at(path)
-    if _HUB_NAME.fullmatch(name) and not path.parent.exists():
-        return hub.from_hub(name)
-    raise UsageError(f"there is nothing at {path}; {_siblings(path)}")
+    with named(path, "reading"):
+        if path.exists():
+            return _at(path)
+        if _HUB_NAME.fullmatch(name) and not path.parent.exists():
+            return hub.from_hub(name)
+        raise UsageError(f"there is nothing at {path}; {_siblings(path)}")
 
 
 def _at(path: Path) -> Source:

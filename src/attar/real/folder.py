@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from attar.errors import DataError
-from attar.io.atomic import named
 from attar.real.entry import some
 from attar.real.source import SPLIT_WORDS, Opening, Part, Picture, Source, files_identity
 
@@ -25,17 +24,16 @@ def source(path: Path) -> Source:
     Raises:
         DataError: no images, no class folders, an empty class folder, a test class that training lacks.
     """
-    with named(path, "reading"):
-        places = {SPLIT_WORDS[p.name.lower()]: p for p in _folders(path) if p.name.lower() in SPLIT_WORDS}
-        if "train" not in places:
-            if places and len(places) == len(_folders(path)):
-                raise DataError(f"{path} has {some([p.name for p in places.values()])} but no train folder; add train/")
-            places = {"train": path}
-        classes = _classes(places["train"])
-        for place in places.values():
-            _same_classes(_folders(place), classes, places["train"])
-        listings = {split: _listing(place, classes) for split, place in places.items()}
-        _none_empty(places["train"], listings["train"][0], classes)
+    places = {SPLIT_WORDS[p.name.lower()]: p for p in _folders(path) if p.name.lower() in SPLIT_WORDS}
+    if "train" not in places:
+        if places and len(places) == len(_folders(path)):
+            raise DataError(f"{path} has {some([p.name for p in places.values()])} but no train folder; add train/")
+        places = {"train": path}
+    classes = _classes(places["train"])
+    for place in places.values():
+        _same_classes(_folders(place), classes, places["train"])
+    listings = {split: _listing(place, classes) for split, place in places.items()}
+    _none_empty(places["train"], listings["train"][0], classes)
     notes = tuple(_left_out(files, others) for files, others in listings.values() if others)
     return Source(
         reader="folder",

@@ -88,7 +88,11 @@ def _whole(column: pa.ChunkedArray, where: Where) -> np.ndarray:
     raw = column.to_numpy()
     numbers = raw.astype(np.float64)
     odd = (numbers != np.floor(numbers)) | ~np.isfinite(numbers)
-    for wrong, why in ((odd, "not a whole number"), (numbers < 0, "negative")):
+    for wrong, why in (
+        (odd, "not a whole number"),
+        (numbers < 0, "negative"),
+        (numbers > 2**53, "too large to be a class"),
+    ):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
