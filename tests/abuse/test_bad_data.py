@@ -127,7 +127,7 @@ def test_test_folder_without_training_folder(tmp_path):
 
 
 def test_one_class_only(tmp_path):
-    refused(photos(tmp_path / "set", cat=[png()] * 3), "only the class 'cat'", "two classes")
+    refused(photos(tmp_path / "set", cat=[png()] * 3), "set-train has only the class 'cat'", "two classes")
     refused(table(tmp_path / "one.parquet", labels=[3, 3, 3]), "only the class '3'", "two classes")
 
 

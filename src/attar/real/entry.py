@@ -70,7 +70,6 @@ def build(
         known: the classes of the training split; None for the training split itself.
         name: of set and split.
     """
-
     if not part.n:
         raise DataError(f"{name} has no examples; give at least one of every class")
     early = None if part.labels_last else _labelled(part, torch.arange(part.n), known)
@@ -80,7 +79,7 @@ def build(
         table = table.take(pa.array(decoded.rows.numpy()))
     notes = _skipped(decoded.bad, part.n)
     if known is None:
-        table, classes, dropped = _present(table, classes)
+        table, classes, dropped = _present(table, classes, name)
         notes += dropped
     sink.flush()
     images = mapped(sink, (len(decoded.rows), *decoded.shape))
@@ -170,14 +169,12 @@ def _relabelled(table: pa.Table, codes: np.ndarray) -> pa.Table:
     return table.set_column(table.column_names.index("label"), "label", pa.array(codes))
 
 
-def _present(table: pa.Table, classes: Classes) -> tuple[pa.Table, Classes, tuple[str, ...]]:
+def _present(table: pa.Table, classes: Classes, name: str) -> tuple[pa.Table, Classes, tuple[str, ...]]:
     """Leaves out class names without a training example, and refuses a single class."""
     found = np.unique(table["label"].to_numpy())
     if len(found) < 2:
         only = f"only the class '{classes.names[found[0]]}'" if len(found) else "no examples"
-        raise DataError(
-            f"the training split has {only}, so there is nothing to tell apart; at least two classes are needed"
-        )
+        raise DataError(f"{name} has {only}, so there is nothing to tell apart; at least two classes are needed")
     if len(found) == len(classes.names):
         return table, classes, ()
     names = tuple(classes.names[k] for k in found)
