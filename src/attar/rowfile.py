@@ -51,7 +51,9 @@ def decode(data: bytes, where: Path) -> tuple[pa.Table, torch.Tensor | None]:
         if "image" not in table.column_names:
             return table, None
         cells = table["image"].to_pylist()
-        return table.drop_columns(["image"]), torch.stack([png.decode(c["bytes"]) for c in cells])
+        return table.drop_columns(["image"]), torch.stack(
+            [png.decode(c["bytes"], f"{where}, row {i}") for i, c in enumerate(cells)]
+        )
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RuntimeError) as e:
         raise DataError(f"{where} does not hold rows of a condensed set ({e}); restore it from a copy") from e
 

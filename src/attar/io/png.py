@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from attar.io import images
+
 
 def encode(image: torch.Tensor) -> bytes:
     """uint8 [C, H, W] with C 1 or 3 -> PNG bytes."""
@@ -18,9 +20,13 @@ def encode(image: torch.Tensor) -> bytes:
     return out.getvalue()
 
 
-def decode(data: bytes) -> torch.Tensor:
-    """PNG bytes that :func:`encode` wrote -> uint8 [C, H, W]."""
-    array = np.asarray(Image.open(io.BytesIO(data)))
+def decode(data: bytes, where: str) -> torch.Tensor:
+    """PNG bytes -> uint8 [C, H, W]; they may come from a stranger's folder.
+
+    Raises:
+        DataError: not an image, damaged, or too large.
+    """
+    array = np.asarray(images.decode(data, where))
     array = array[..., None] if array.ndim == 2 else array
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
