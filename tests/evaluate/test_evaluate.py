@@ -14,6 +14,7 @@ import torch
 from attar.condensed import Condensed, open_condensed
 from attar.errors import DataError, UsageError
 from attar.evaluate import bench
+from attar.evaluate import protocol as presets
 from attar.evaluate.evaluate import evaluate
 from attar.evaluate.protocol import resolve
 from attar.evaluate.train import accuracy, train
@@ -175,7 +176,8 @@ def test_another_first_seed_gives_other_networks(digits: Splits, keep: Keep) -> 
     assert last["interval"] is None and last["last_std"] == 0
 
 
-def test_all_real_examples_as_a_baseline(digits: Splits, keep: Keep) -> None:
+def test_all_real_examples_as_a_baseline(digits: Splits, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "FULL_EPOCHS", 20)
     (score,) = evaluate(keep(), digits, random=False, full=True, **QUICK)
     assert set(score["baseline"]) == {"full"}
     full = score["baseline"]["full"]
@@ -214,7 +216,7 @@ def test_the_recipe_chooses_where_the_caller_does_not(digits: Splits, keep: Keep
 def test_a_named_protocol_replaces_that_of_the_recipe(digits: Splits, keep: Keep) -> None:
     kept = keep(protocol="dsa", epochs=2, augment="crop")
     (score,) = evaluate(kept, digits, nets=(TINY,), seeds=1, epochs=1, random=False, protocol="dc")
-    assert (score["protocol"], score["augment"]) == ("dc, 1 epochs", "dc:crop_scale_rotate")
+    assert (score["protocol"], score["augment"]) == ("dc, 1 epoch", "dc:crop_scale_rotate")
 
 
 def test_weights_count_where_the_recipe_says_so(digits: Splits, keep: Keep, net: Net) -> None:
@@ -376,4 +378,4 @@ def test_wrong_settings_are_named_before_any_training(
 def test_the_default_network_is_that_of_the_field(digits: Splits, keep: Keep) -> None:
     (score,) = evaluate(keep(ipc=1), digits, seeds=1, epochs=1, random=False)
     assert score["network"] == build("convnet", channels=1, size=(8, 8), classes=10).name == "convnet"
-    assert score["protocol"] == "dc, 1 epochs"
+    assert score["protocol"] == "dc, 1 epoch"

@@ -71,8 +71,14 @@ class Bench:
         if kept is not None:
             self.progress.advance(protocol.passes)
             return kept
+        result = self._trained(net, protocol, lesson, seed)
+        store.put(facts, self.test.fingerprint, result)
+        return result
+
+    def _trained(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> Result:
+        """Trains and then tests one network."""
         images, labels, weight = lesson.make()
-        seen: list[float] = []
+        seen: list[float] = []  # stays empty unless the protocol looks at the test split on the way
 
         def watch(params: Params) -> None:
             seen.append(accuracy(net, params, self.test))
@@ -90,10 +96,7 @@ class Bench:
         )
         seconds = time.perf_counter() - start
         last = accuracy(net, params, self.test)
-        best = max([*seen, last]) if protocol.select == "best" else None
-        result = Result(accuracy=last, best=best, seconds=seconds)
-        store.put(facts, self.test.fingerprint, result)
-        return result
+        return Result(accuracy=last, best=max([*seen, last]) if protocol.select == "best" else None, seconds=seconds)
 
     def _facts(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> dict[str, Any]:
         return {
