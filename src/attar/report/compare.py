@@ -1,0 +1,143 @@
+"""The page of ``attar compare``: methods against sizes, as a chart and a table; and the table as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from attar.report import scale, svg, wording
+from attar.report.facts import text
+from attar.report.grid import RANDOM, Cell, Grid, Line, grids
+from attar.report.render import template
+
+
+@dataclass(frozen=True)
+class Part:
+    """A grid with its chart and the chart's keys."""
+
+    grid: Grid
+    chart: Markup | None
+    keys: tuple[tuple[Markup, str], ...]
+
+
+def render(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
+    """The page: one HTML file without scripts or outside resources; equal rows give equal bytes.
+
+    Args:
+        rows: dicts of ``method``, ``ipc``, ``rows``, ``bytes``, ``seconds`` (of making) and ``score``.
+        title: what is compared.
+    """
+    parts = [_part(grid, i) for i, grid in enumerate(grids(rows))]
+    result, verdict = _result(parts[0].grid) if parts else (Markup("Nothing to compare."), "")
+    context = {"title": text(title), "result": result, "verdict": verdict, "parts": parts}
+    return template("compare.html.j2", context)
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same tables as Markdown; the best accuracy of a size is bold."""
+    blocks = []
+    for grid in grids(rows):
+        head = ["method", *grid.heads]
+        lines = [f"{grid.network}: {grid.conditions}" if grid.conditions else grid.network, ""]
+        lines = [_plain(line) for line in lines]
+        lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+        lines += [f"| {_plain(x.name)} | {' | '.join(map(_marked, x.cells))} |" for x in grid.lines]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _part(grid: Grid, number: int) -> Part:
+    """A chart over sizes, or dots where there is one size."""
+    if len(grid.sizes) == 1 or not grid.sizes[0]:
+        return Part(grid, _ranked(grid, number), ())
+    series = [s for s in (_series(line, grid.sizes) for line in grid.lines) if s.points]
+    if not series:
+        return Part(grid, None, ())
+    reach = [v for line in grid.lines for c in line.cells if c and c.measure for v in c.measure.drawn]
+    what = "images per class" if grid.per_class else "examples kept"
+    chart = svg.lines(
+        series,
+        _sizes(grid.sizes),
+        scale.linear(reach, least=0.05, inside=(0.0, 1.0)),
+        ident=f"trend{number}",
+        title=f"Accuracy against {what}",
+        desc="; ".join(f"{s.name}: {', '.join(f'{y:.3f} at {x:g}' for x, y in s.points)}" for s in series),
+        height=360,
+    )
+    return Part(grid, chart, tuple((svg.key(i, s), s.name) for i, s in enumerate(series)))
+
+
+def _sizes(sizes: tuple[int, ...]) -> scale.Scale:
+    """The axis of sizes: every size is a tick, and there is room at both ends; equal ratios where they differ much."""
+    low, high, ticks = sizes[0], sizes[-1], tuple(map(float, sizes))
+    if high >= 8 * low:
+        room = (high / low) ** 0.06
+        return scale.Scale(low / room, high * room, ticks, log=True)
+    room = 0.06 * (high - low)
+    return scale.Scale(low - room, high + room, ticks)
+
+
+def _series(line: Line, sizes: tuple[int, ...]) -> svg.Series:
+    found = [(float(n), c.measure) for n, c in zip(sizes, line.cells) if c is not None and c.measure is not None]
+    flat = line.quiet and len({m.mean for _, m in found}) == 1 and len(found) > 1
+    return svg.Series(
+        name=line.name,
+        points=tuple((n, m.mean) for n, m in found),
+        intervals=() if flat else tuple(m.drawn for _, m in found),
+        quiet=line.quiet,
+    )
+
+
+def _ranked(grid: Grid, number: int) -> Markup | None:
+    """One size: the methods as dots, the best first."""
+    found = [(line, c, c.measure) for line in grid.lines for c in line.cells if c is not None and c.measure is not None]
+    if not found:
+        return None
+    found.sort(key=lambda item: -item[2].mean)
+    rows = [
+        svg.Dot(
+            label=line.name,
+            said=cell.said,
+            value=m.mean,
+            interval=m.drawn,
+            each=m.each,
+            kind="quiet" if line.quiet else "kept" if cell.best else "hollow",
+        )
+        for line, cell, m in found
+    ]
+    axis = scale.linear([v for _, _, m in found for v in (*m.drawn, *m.each)], least=0.05, inside=(0.0, 1.0))
+    return svg.dots(rows, axis, ident=f"trend{number}", title=f"Accuracy of the methods, {grid.heads[0]}")
+
+
+def _result(grid: Grid) -> tuple[Markup, str]:
+    """The best method of the largest size in one sentence, and whether it is clearly ahead of the next."""
+    measured = [grid.measured(i) for i in range(len(grid.sizes))]
+    at = max((i for i, found in enumerate(measured) if any(not line.quiet for line, _ in found)), default=None)
+    if at is None:
+        return Markup("Nothing was measured yet."), ""
+    methods = sorted(((line, m) for line, m in measured[at] if not line.quiet), key=lambda item: -item[1].mean)
+    line, m = methods[0]
+    rank = f"is the best of {len(methods)} methods" if len(methods) > 1 else "is the only method"
+    said = Markup("With {}, {} {}: <strong>{}</strong> accuracy with {}").format(
+        grid.heads[at], line.name, rank, wording.together(m), grid.network
+    )
+    random = [m for line, m in measured[at] if line.quiet and line.name == RANDOM]
+    if random:
+        said += Markup("; random real examples reach {}").format(wording.together(random[0]))
+    close = [line.name for line, other in methods[1:] if wording.overlap(m, other)]
+    return said + ".", f"Not clearly ahead of {' and '.join(close)}: the intervals overlap." if close else ""
+
+
+def _marked(cell: Cell | None) -> str:
+    if cell is None or cell.measure is None:
+        return "" if cell is None else cell.said
+    said = f"**{cell.said}**" if cell.best else cell.said
+    return said + "".join(f"; {x}" for x in (wording.interval(cell.measure), cell.cost) if x)
+
+
+def _plain(name: str) -> str:
+    """A name as plain text inside Markdown and the HTML that it may hold."""
+    return "".join(f"&#{ord(c)};" if c in r"\`*_{}[]<>()#+!|~&$" else c for c in name)

@@ -1,0 +1,156 @@
+"""Rows of a comparison as a grid: methods down, sizes across; random real examples and the full set stand below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from attar.report import wording
+from attar.report.accuracy import conditions
+from attar.report.facts import Measure, Score, mapping, number, score, text, whole
+
+RANDOM = "random real examples"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of a comparison: a set of ``size``, what it took and what it scored."""
+
+    method: str
+    size: int | None
+    bytes: int | None
+    seconds: float | None
+    score: Score
+
+    @property
+    def cost(self) -> str:
+        """Time to make and bytes, as far as they are known."""
+        parts = [wording.duration(self.seconds)] if self.seconds is not None else []
+        return ", ".join(parts + ([wording.size(self.bytes)] if self.bytes is not None else []))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one method reached at one size."""
+
+    measure: Measure | None
+    cost: str = ""
+    best: bool = False
+
+    @property
+    def said(self) -> str:
+        """The accuracy in words."""
+        return wording.accuracy(self.measure)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method (or, ``quiet``, a baseline) with one cell per size, None where nothing was made."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One network and protocol.
+
+    Args:
+        sizes: the columns, ascending.
+        per_class: whether sizes are images per class, else rows.
+    """
+
+    network: str
+    conditions: str
+    sizes: tuple[int, ...]
+    per_class: bool
+    lines: tuple[Line, ...]
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The columns in words."""
+        one, many = ("image per class", "images per class") if self.per_class else ("example", "examples")
+        return tuple(f"{wording.count(n)} {one if n == 1 else many}" if n else "size unknown" for n in self.sizes)
+
+    def measured(self, i: int) -> list[tuple[Line, Measure]]:
+        """The lines that have an accuracy at the i-th size."""
+        found = [(line, line.cells[i]) for line in self.lines]
+        return [(line, c.measure) for line, c in found if c is not None and c.measure is not None]
+
+
+def grids(rows: Sequence[Mapping[str, Any]]) -> list[Grid]:
+    """One grid per network, protocol, labels and source of images, in the order in which they come.
+
+    Args:
+        rows: dicts of method, ipc, rows, bytes, seconds and score; any may be absent.
+    """
+    per_class = all(whole(mapping(r).get("ipc")) for r in rows)
+    found: dict[tuple[str, ...], list[Entry]] = {}
+    for row in rows:
+        e = _entry(mapping(row), "ipc" if per_class else "rows")
+        s = e.score
+        found.setdefault((s.network, s.protocol, s.labels, s.augment, s.epochs, s.images), []).append(e)
+    return [_grid(entries, per_class) for entries in found.values()]
+
+
+def _entry(row: Mapping[str, Any], size: str) -> Entry:
+    return Entry(
+        method=text(row.get("method") or "unnamed", 60),
+        size=whole(row.get(size)),
+        bytes=whole(row.get("bytes")),
+        seconds=number(row.get("seconds")),
+        score=score(row.get("score")),
+    )
+
+
+def _grid(entries: list[Entry], per_class: bool) -> Grid:
+    s = entries[0].score
+    sizes = tuple(sorted({e.size or 0 for e in entries}))
+    lines = _methods(entries, sizes)
+    names = list(dict.fromkeys(name for e in entries for name in e.score.baselines))
+    for name in sorted(names, key=lambda n: (n == "full", n == "random")):
+        if name not in {e.method for e in entries}:
+            lines.append(_baseline(name, entries, sizes))
+    images = {"8-bit": "8-bit pictures", "exact": "exact images"}.get(s.images, s.images)
+    said = ", ".join(x for x in (conditions(s), images) if x)
+    return Grid(wording.network(s.network), said, sizes, per_class, tuple(lines))
+
+
+def _methods(entries: list[Entry], sizes: Sequence[int]) -> list[Line]:
+    """A line per method; a second set of the same method and size opens another line."""
+    table: dict[tuple[str, int], dict[int, Entry]] = {}
+    for e in entries:
+        nth = 0
+        while (e.size or 0) in table.setdefault((e.method, nth), {}):
+            nth += 1
+        table[e.method, nth][e.size or 0] = e
+    best = {
+        n: max((e.score.kept.mean for e in entries if e.score.kept and (e.size or 0) == n), default=None) for n in sizes
+    }
+    return [
+        Line(name if not nth else f"{name} ({nth + 1})", tuple(_cell(line.get(n), best[n]) for n in sizes))
+        for (name, nth), line in table.items()
+    ]
+
+
+def _cell(e: Entry | None, best: float | None) -> Cell | None:
+    if e is None:
+        return None
+    return Cell(e.score.kept, e.cost, best=e.score.kept is not None and e.score.kept.mean == best)
+
+
+def _baseline(name: str, entries: list[Entry], sizes: Sequence[int]) -> Line:
+    """A baseline: at each size the measure of the most seeds; the full set is the same at every size."""
+
+    def at(n: int) -> Cell | None:
+        near = [
+            e.score.baselines[name]
+            for e in entries
+            if name in e.score.baselines and (name == "full" or (e.size or 0) == n)
+        ]
+        return Cell(max(near, key=lambda m: m.seeds or 0)) if near else None
+
+    label = {"random": RANDOM, "full": "all real examples"}.get(name, name.replace("_", " "))
+    return Line(label, tuple(at(n) for n in sizes), quiet=True)

@@ -1,0 +1,164 @@
+"""The comparison: grid, sentence, chart, Markdown and terminal tables."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from attar.condensed import Condensed
+from attar.report import compare, grid, table
+
+
+def row(method: str, ipc: int | None, mean: float | None, *, random: float = 0.5, **more: Any) -> dict[str, Any]:
+    score = {
+        "protocol": "dsa",
+        "network": "convnet",
+        "labels": "hard",
+        "images": "exact",
+        "seeds": 5,
+        "last_mean": mean,
+        "last_std": 0.01,
+        "interval": None if mean is None else [mean - 0.01, mean + 0.01],
+        "baseline": {"random": {"last_mean": random, "last_std": 0.02, "seeds": 5}},
+    }
+    return {
+        "method": method,
+        "ipc": ipc,
+        "rows": 10 * (ipc or 0),
+        "bytes": 640,
+        "seconds": 34.0,
+        "score": score,
+        **more,
+    }
+
+
+@pytest.fixture
+def rows() -> list[dict[str, Any]]:
+    return [
+        row("dm", 1, 0.6, random=0.3),
+        row("dm", 10, 0.8),
+        row("dsa", 1, 0.65, random=0.3),
+        row("dsa", 10, 0.79),
+        row("herding", 10, 0.6),
+    ]
+
+
+def test_methods_stand_down_and_sizes_across(rows: list[dict[str, Any]]) -> None:
+    (found,) = grid.grids(rows[::-1])
+    assert found.sizes == (1, 10) and found.heads == ("1 image per class", "10 images per class")
+    cells = {line.name: [c and c.measure and c.measure.mean for c in line.cells] for line in found.lines}
+    assert cells == {"herding": [None, 0.6], "dsa": [0.65, 0.79], "dm": [0.6, 0.8], grid.RANDOM: [0.3, 0.5]}
+    best = {line.name: [c is not None and c.best for c in line.cells] for line in found.lines}
+    assert best == {"herding": [False, False], "dsa": [True, False], "dm": [False, True], grid.RANDOM: [False, False]}
+    assert found.lines[-1].quiet
+
+
+def test_a_method_compared_twice_at_one_size_has_two_lines() -> None:
+    (found,) = grid.grids([row("dm", 10, 0.7), row("dm", 10, 0.8), row("dm", 1, 0.5)])
+    assert [line.name for line in found.lines if not line.quiet] == ["dm", "dm (2)"]
+    assert [c and c.measure and c.measure.mean for c in found.lines[1].cells] == [None, 0.8]
+
+
+def test_networks_are_not_mixed(rows: list[dict[str, Any]]) -> None:
+    other = row("dm", 10, 0.9)
+    other["score"]["network"] = "mlp"
+    assert [g.network for g in grid.grids([*rows, other])] == ["ConvNet", "MLP"]
+
+
+def test_a_compared_random_method_takes_the_baseline_s_place() -> None:
+    (found,) = grid.grids([row("random", 10, 0.5), row("dm", 10, 0.8)])
+    assert [line.name for line in found.lines] == ["random", "dm"]
+
+
+def test_the_page_opens_with_the_best_and_its_doubt(rows: list[dict[str, Any]]) -> None:
+    html = compare.render(rows, title="digits")
+    text = re.sub(r"<[^>]+>", "", html).replace("\u00a0", " ")
+    assert (
+        "With 10 images per class, dm is the best of 3 methods: 0.800 ± 0.010 accuracy with ConvNet; "
+        "random real examples reach 0.500 ± 0.020." in text
+    )
+    assert "Not clearly ahead of dsa: the intervals overlap." in text
+    assert 'class="chart lines"' in html and html.count('class="mark"') == 5 + 2
+    assert "34\u202fs, 640\u202fB" in html
+
+
+def test_one_size_is_drawn_as_dots_the_best_first() -> None:
+    html = compare.render([row("dm", 10, 0.7), row("dsa", 10, 0.8)], title="t")
+    assert 'class="chart dots"' in html
+    names = re.findall(r'<text class="name"[^>]*>([^<]+)</text>', html)
+    assert names == ["dsa", "dm", grid.RANDOM]
+
+
+def test_sizes_are_rows_where_a_set_is_not_per_class() -> None:
+    (found,) = grid.grids([row("dm", 10, 0.7), row("craig", None, 0.8, rows=55)])
+    assert found.heads == ("55 examples", "100 examples")
+
+
+def test_what_was_not_measured_is_said_so() -> None:
+    html = compare.render([row("dm", 10, None), row("dsa", 10, 0.8)], title="t")
+    assert "not measured" in html and "dsa is the only method" in html
+    assert "Nothing was measured yet" in compare.render([row("dm", 10, None)], title="t")
+    assert "Nothing to compare" in compare.render([], title="t")
+
+
+def test_rows_without_any_fact_do_not_stop_it() -> None:
+    for rows in (
+        [{}],
+        [{"score": None}, {"method": 3, "ipc": "x", "score": {"last_mean": "?"}}],
+        [{"score": {"last_mean": 0.5}}] * 2,
+    ):
+        assert compare.render(rows, title="t").startswith("<!doctype html>")
+        assert "method" in compare.markdown(rows)
+        printed(table.compare_table(rows))
+
+
+def test_markdown_holds_the_table(rows: list[dict[str, Any]]) -> None:
+    lines = compare.markdown(rows).splitlines()
+    assert lines[0] == "ConvNet: protocol dsa, hard labels, exact images"
+    assert lines[2] == "| method | 1 image per class | 10 images per class |"
+    assert lines[4].startswith("| dm | 0.600 ± 0.010; 0.590–0.610; 34") and "| **0.800 ± 0.010**; " in lines[4]
+    assert lines[6].startswith("| herding |  | 0.600")
+    assert lines[7] == "| random real examples | 0.300 ± 0.020 | 0.500 ± 0.020 |"
+
+
+def test_markdown_keeps_hostile_names_in_their_cell() -> None:
+    name = "a|b`c<script>\n[x](y)*z*"
+    text = compare.markdown([row(name, 10, 0.8)])
+    assert all(len(re.findall(r"\|", line)) == 3 for line in text.splitlines()[2:])
+    assert not set("`<[*") & set(text.splitlines()[4].split("|")[1])
+
+
+def printed(renderable: Any) -> str:
+    out = io.StringIO()
+    Console(file=out, width=100, color_system=None).print(renderable)
+    return out.getvalue()
+
+
+def test_the_terminal_shows_the_same_figures(rows: list[dict[str, Any]]) -> None:
+    text = printed(table.compare_table(rows))
+    assert re.search(r"dm +0.600 ± 0.010 +0.800 ± 0.010", text)
+    assert re.search(r"random real examples +0.300 ± 0.020", text)
+    assert re.search(
+        r"ConvNet +exact +hard +0.800 ± 0.010 +0.790–0.810 +0.500 +– +5", printed(table.score_table([rows[1]["score"]]))
+    )
+
+
+def test_the_terminal_shows_a_set(synthetic: Condensed) -> None:
+    text = printed(table.set_table(synthetic)).replace("\u202f", " ")
+    for line in (
+        "kind +synthetic",
+        "made by +distill dm",
+        "per class +3",
+        r"examples +30 of 1,438 \(2.09 %\)",
+        "to make +34 s",
+    ):
+        assert re.search(line, text), line
+
+
+def test_names_are_no_markup_and_no_escape_sequences_in_the_terminal() -> None:
+    text = printed(table.compare_table([row("[red]x[/] \x1b[31m", 10, 0.8)]))
+    assert "[red]x[/]" in text and "\x1b" not in text
