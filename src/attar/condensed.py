@@ -6,13 +6,10 @@ It is the only thing that ``evaluate``, ``audit``, ``apply`` and ``report`` take
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +20,13 @@ from torch.utils.data import Dataset
 from attar import card, rowfile
 from attar.errors import DataError, UsageError
 from attar.io import atomic, png, tensors
+from attar.manifest import DATA, EXACT, MANIFEST, SCHEMA, encode, read_manifest
 from attar.method import Rows
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
-SCHEMA = 1
-DATA, EXACT, MANIFEST = "data/train.parquet", "tensors.safetensors", "condensed.json"
+MADE = {DATA, EXACT, "preview.png", "README.md"}
+"""Files that are written anew from the rest."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -107,11 +105,10 @@ class Condensed(Dataset):
             yield images[index], self.labels[index], self.weight[index]
 
     def scored(self, scores: list[dict[str, Any]]) -> Condensed:
-        """The same set with ``scores`` in place of older ones of the same protocol, network and source of images."""
-        key = ("protocol", "network", "images")
-        new = {tuple(s.get(k) for k in key) for s in scores}
-        old = [s for s in self.manifest["scores"] if tuple(s.get(k) for k in key) not in new]
-        manifest = {**self.manifest, "scores": old + scores}
+        """The same set with ``scores`` in place of older ones of the same protocol, network, images and labels."""
+        what = ("protocol", "network", "images", "labels")
+        merged = {tuple(s.get(k) for k in what): s for s in [*self.manifest["scores"], *scores]}
+        manifest = {**self.manifest, "scores": list(merged.values())}
         return Condensed(
             manifest=manifest, table=self.table, bytes8=self.bytes8, exact=self.exact, files=self.files, path=self.path
         )
@@ -120,7 +117,8 @@ class Condensed(Dataset):
         """Writes the folder in one step: temporary sibling, fsync, rename; the manifest last.
 
         Args:
-            replace: exchange an existing folder for this one; else an existing folder is refused.
+            replace: exchange an existing folder for this one; else an existing folder is refused. Files that somebody
+                put into it stay.
 
         Raises:
             UsageError: the folder exists.
@@ -130,13 +128,16 @@ class Condensed(Dataset):
         if out.exists() and not replace:
             raise UsageError(f"{out} exists already; choose another --out or remove it")
         contents = self._contents()
+        ours = {MANIFEST, *self.manifest.get("files", {}), *contents}
         self.manifest["files"] = {
             name: {"bytes": len(data), "sha256": tensors.digest(data)} for name, data in contents.items()
         }
         with atomic.folder(out.resolve(), replace=replace) as tmp:  # "." and links stand for the folder itself
             for name, data in contents.items():
                 atomic.write_new(tmp / name, data)
-            atomic.write_new(tmp / MANIFEST, atomic.json_bytes(self.manifest))
+            atomic.write_new(tmp / MANIFEST, encode(self.manifest))
+            for name, data in _added(out, ours):
+                atomic.write_new(tmp / name, data)
         self.path = out
         return out
 
@@ -255,6 +256,7 @@ def open_condensed(folder: Path | str) -> Condensed:
     """Opens a folder after verifying every checksum.
 
     Raises:
+        UsageError: nothing is there.
         DataError: not such a folder, a missing or changed file, an unknown schema.
     """
     folder = Path(folder)
@@ -263,62 +265,61 @@ def open_condensed(folder: Path | str) -> Condensed:
     contents = {name: _checked(folder, name, facts) for name, facts in manifest["files"].items()}
     table, bytes8 = rowfile.decode(contents[DATA], folder / DATA)
     exact = tensors.decode(contents[EXACT], folder / EXACT) if EXACT in contents else {}
-    made = {DATA, EXACT, "preview.png", "README.md"}
-    files = {name: data for name, data in contents.items() if name not in made}
+    files = {name: data for name, data in contents.items() if name not in MADE}
+    wrong = _contradiction(manifest, table, bytes8, exact)
+    if wrong is not None:
+        raise DataError(f"{folder} does not hold what its manifest says ({wrong}); restore the folder from a copy")
     return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact, files=files, path=folder)
 
 
-def read_manifest(folder: Path | str) -> dict[str, Any]:
-    """Reads and checks ``condensed.json``."""
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{folder} is not a condensed set: it has no {MANIFEST}; give a folder that attar wrote")
-    with atomic.named(path, "reading"):
-        text = path.read_bytes()
-    try:
-        manifest = json.loads(text)
-        schema, files = manifest["schema"], manifest["files"]
-        good = isinstance(files, dict) and DATA in files and all(_plain(name) for name in files)
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise DataError(f"{path} is damaged ({type(e).__name__}: {e}); restore the folder from a copy") from e
-    if not isinstance(schema, int) or schema > SCHEMA:
-        raise DataError(f"{path} has schema {schema}, newer than {SCHEMA}, the newest known here; update attar")
-    if not good:
-        raise DataError(f"{path} names files outside its folder or lacks {DATA}; restore the folder from a copy")
-    missing = [
-        k
-        for k in ("kind", "task", "class_names", "lineage", "source", "budget", "recipe", "scores")
-        if k not in manifest
-    ]
-    if missing:
-        raise DataError(f"{path} lacks '{missing[0]}'; restore the folder from a copy")
-    return manifest
-
-
-def _plain(name: str) -> bool:
-    """Whether a file name stays inside its folder."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name and "\0" not in name
+def _added(folder: Path, ours: set[str]) -> Iterator[tuple[str, bytes]]:
+    """Files in a condensed folder that attar did not write: names and contents."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name not in ours and path.is_file() and not path.is_symlink():
+            with atomic.named(path, "reading"):
+                yield name, path.read_bytes()
 
 
 def _checked(folder: Path, name: str, facts: Mapping[str, Any]) -> bytes:
+    """The bytes of a file that the manifest names."""
     path = folder / name
-    if path.is_symlink() or not path.is_file():
-        raise DataError(f"{path} is missing though {MANIFEST} names it; restore the folder from a copy")
     with atomic.named(path, "reading"):
+        linked = path.resolve() != folder.resolve() / name
+        if linked or not path.is_file():
+            what = "is a link, or lies in one," if linked and path.exists() else "is missing"
+            raise DataError(f"{path} {what} though {MANIFEST} names it as a file; restore the folder from a copy")
         data = path.read_bytes()
-    if len(data) != facts.get("bytes") or tensors.digest(data) != facts.get("sha256"):
+    if len(data) != facts["bytes"] or tensors.digest(data) != facts["sha256"]:
         raise DataError(
             f"{path} was changed after it was written (its checksum differs); restore the folder from a copy"
         )
     return data
 
 
-def is_condensed(path: Path | str) -> bool:
-    """Whether a path is a folder with a manifest."""
-    return os.path.isfile(os.path.join(path, MANIFEST))
+def _contradiction(
+    manifest: Mapping[str, Any], table: pa.Table, bytes8: torch.Tensor | None, exact: Mapping[str, torch.Tensor]
+) -> str | None:
+    """The first way in which rows and tensors differ from their manifest, or None."""
+    m, names, space = manifest["budget"]["rows"], manifest["class_names"], manifest["preprocessing"]
+    if table.num_rows != m:
+        return f"{table.num_rows} rows, not {m}"
+    for column in ("weight", "source_id", *(["label"] if names else [])):
+        if column not in table.column_names:
+            return f"no column '{column}'"
+    if names and not _labelled(table["label"], len(names)):
+        return f"labels other than 0 to {len(names) - 1}"
+    if bytes8 is not None and not len(bytes8[0]) == len(space["mean"]) == len(space["std"]):
+        return f"{len(bytes8[0])} channels, but mean and deviation of {len(space['mean'])} and {len(space['std'])}"
+    image = exact.get("image")
+    if image is not None and (bytes8 is None or image.shape != bytes8.shape or not image.is_floating_point()):
+        return f"exact images of shape {tuple(image.shape)} that are not those of the rows"
+    return None
 
 
-def discard(path: Path) -> None:
-    """Removes a condensed folder."""
-    shutil.rmtree(path)
+def _labelled(column: pa.ChunkedArray, k: int) -> bool:
+    """Whether a column holds whole numbers from 0 to K - 1 alone."""
+    if not pa.types.is_integer(column.type) or column.null_count:
+        return False
+    labels = column.to_numpy()
+    return bool(((labels >= 0) & (labels < k)).all())

@@ -1,5 +1,6 @@
 """attar evaluate."""
 
+# Annotations are evaluated here: cyclopts reads them.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -11,54 +12,63 @@ from attar.report import table
 from attar.verbs.evaluate import evaluate
 from attar.verbs.options import Compute, Data
 
+AS_MADE = Parameter(
+    name="*", show_default=False, group="How the real data are read; left out, as when the set was made"
+)
+
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
-    """The command."""
+    """The command; it tells settings that were typed from defaults."""
+    typed = {a.partition("=")[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")}
+
+    def act(
+        folder: str,
+        /,
+        *,
+        protocol: Annotated[
+            str | None, Parameter(help="dc, dsa, dc-best or dsa-best; left out, that of the method.")
+        ] = None,
+        nets: Annotated[
+            str, Parameter(name=["--nets", "--net"], help="Networks, as in convnet,mlp or my.py:MyNet.")
+        ] = "convnet",
+        seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
+        epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
+        augment: Annotated[str | None, Parameter(help="Augmentation, other than the protocol's.")] = None,
+        random: Annotated[bool, Parameter(help="Score random real examples of the same budget too.")] = True,
+        full: Annotated[bool, Parameter(help="Score training on all real examples too.")] = False,
+        eight_bit: Annotated[bool, Parameter(help="Score the 8-bit pictures of a synthetic set too.")] = True,
+        json: show.Json = False,
+        compute: Annotated[Compute, show.Flat] = Compute(),
+        real: Annotated[
+            str | None, Parameter(help="The real data; left out, they are found from the manifest.")
+        ] = None,
+        data: Annotated[Data, AS_MADE] = Data(),
+    ) -> None:
+        """Scores a small set.
+
+        Parameters
+        ----------
+        folder
+            A folder that attar wrote, or a published .pt of images and labels (with --real).
+        """
+        read = {k: v for k, v in asdict(data).items() if k in typed}
+        computed = {k: v for k, v in asdict(compute).items() if v is not None}
+        scores = evaluate(
+            folder,
+            real=real,
+            protocol=protocol,
+            nets=nets,
+            seeds=seeds,
+            epochs=epochs,
+            augment=augment,
+            random=random,
+            full=full,
+            eight_bit=eight_bit,
+            **read,
+            **computed,
+        )
+        if json:
+            return show.as_json({"folder": folder, "scores": scores})
+        show.console().print(table.score_table(scores))
+
     return act
-
-
-def act(
-    folder: str,
-    /,
-    *,
-    real: Annotated[str | None, Parameter(help="The real data; left out, they are found from the manifest.")] = None,
-    protocol: Annotated[
-        str | None, Parameter(help="dc, dsa, dc-best or dsa-best; left out, that of the method.")
-    ] = None,
-    nets: Annotated[
-        str, Parameter(name=["--nets", "--net"], help="Networks, as in convnet,mlp or my.py:MyNet.")
-    ] = "convnet",
-    seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
-    epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
-    augment: Annotated[str | None, Parameter(help="Augmentation, other than the protocol's.")] = None,
-    random: Annotated[bool, Parameter(help="Score random real examples of the same budget too.")] = True,
-    full: Annotated[bool, Parameter(help="Score training on all real examples too.")] = False,
-    eight_bit: Annotated[bool, Parameter(help="Score the 8-bit pictures of a synthetic set too.")] = True,
-    json: show.Json = False,
-    data: Annotated[Data, show.Flat] = Data(),
-    compute: Annotated[Compute, show.Flat] = Compute(),
-) -> None:
-    """Scores a small set.
-
-    Parameters
-    ----------
-    folder
-        A folder that attar wrote, or a published .pt of images and labels (with --real).
-    """
-    given = {k: v for k, v in {**asdict(data), **asdict(compute)}.items() if v not in (None, getattr(Data, k, None))}
-    scores = evaluate(
-        folder,
-        real=real,
-        protocol=protocol,
-        nets=nets,
-        seeds=seeds,
-        epochs=epochs,
-        augment=augment,
-        random=random,
-        full=full,
-        eight_bit=eight_bit,
-        **given,
-    )
-    if json:
-        return show.as_json({"folder": folder, "scores": scores})
-    show.console().print(table.score_table(scores))

@@ -6,7 +6,8 @@ import json
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
+from cyclopts.help import DefaultFormatter, HelpPanel
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object instead of text.")]
@@ -16,30 +17,35 @@ Named = Parameter(name="*", group="Settings of the method")
 
 def as_json(value: Any) -> None:
     """One JSON object on stdout."""
-    print(json.dumps(value, ensure_ascii=False, default=str))
+    print(json.dumps(value, default=str))
 
 
 def console() -> Console:
     """The terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def lines(*text: str) -> None:
-    """Plain lines; names from data are not read as markup."""
+    """Plain lines; names from data are read neither as markup nor as commands to the terminal."""
     for line in text:
-        console().print(line, markup=False)
+        console().print("\n".join(map(printable, line.split("\n"))), markup=False)
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table; names from data are not read as markup."""
     from rich.text import Text
 
-    made = Table(title=Text(title), title_justify="left")
+    made = Table(title=Text(printable(title)), title_justify="left")
     for c in columns:
         made.add_column(c)
     for row in rows:
-        made.add_row(*[Text(str(cell)) for cell in row])
+        made.add_row(*[Text(printable(str(cell))) for cell in row])
     Console(highlight=False).print(made)
+
+
+def printable(text: str) -> str:
+    """A line with its control characters and broken bytes spelled out, as in ``\\n``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def size(n: float) -> str:
@@ -52,7 +58,21 @@ def size(n: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``85 s``, ``12 min``, ``3.4 h``."""
+    """``under a second``, ``85 s``, ``12 min``, ``3.4 h``."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 1 else "under a second"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def default(value: Any) -> str | None:
+    """The default that help shows; none for a flag that is off."""
+    return None if value is None or value is False else str(value)
+
+
+class Formatter(DefaultFormatter):
+    """Help in which a setting of several Python types shows the first, which is what the command line takes."""
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        """Prints a panel."""
+        entries = [e.copy(metavar=e.metavar.partition("|")[0]) if e.metavar else e for e in panel.entries]
+        super().__call__(console, options, panel.copy(entries=entries))

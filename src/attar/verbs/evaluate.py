@@ -51,13 +51,15 @@ def evaluate(
         full: score a network trained on all real examples too.
         eight_bit: score the 8-bit pictures of a synthetic set beside its exact tensors.
         save: write the scores, the card and the page into the folder.
-        settings: ``size`` and whatever reads the data; ``device``, ``threads``.
+        settings: ``size`` and whatever reads the data, where they are read otherwise than when the set was made;
+            ``device``, ``threads``.
 
     Returns:
         Score objects; accuracies are fractions.
     """
-    data, compute = divide(settings, (Data, Compute))
-    kept, splits = opened(condensed, real, data if settings else None, progress or usual())
+    _, compute = divide(settings, (Data, Compute))
+    read = {k: v for k, v in settings.items() if not hasattr(compute, k)}
+    kept, splits = opened(condensed, real, read, progress or usual())
     how = plan.make(
         device=compute.device,
         threads=compute.threads,
@@ -88,21 +90,29 @@ def evaluate(
 
 
 def opened(
-    condensed: Condensed | str | Path, real: Any, data: Data | None, progress: Progress
+    condensed: Condensed | str | Path, real: Any, read: dict[str, Any], progress: Progress
 ) -> tuple[Condensed, Splits]:
-    """The small set and its real data."""
+    """The small set and its real data.
+
+    Args:
+        read: settings of :class:`Data`; those left out are as when the set was made.
+    """
     if isinstance(condensed, (str, Path)) and str(condensed).endswith((".pt", ".pth")):
         if real is None:
             raise UsageError(f"{condensed} does not tell its real data; give them, as in --real path/to/data")
-        splits = load(real, progress=progress, **(data or Data()).arguments())
+        splits = load(real, progress=progress, **divide(read, (Data,))[0].arguments())
         return condensed_from_pt(condensed, real=splits.train), splits
     kept = condensed if isinstance(condensed, Condensed) else open_condensed(condensed)
-    last = kept.manifest["lineage"][0]
-    source = real if real is not None else last.get("source")
-    if source is None:
+    first = kept.manifest["lineage"][0]
+    arguments = divide({**first.get("data", {}), **read}, (Data,))[0].arguments()
+    if real is not None:
+        return kept, load(real, progress=progress, **arguments)
+    if first.get("source") is None:
         raise UsageError("this set was made from data in memory; give them, as in --real path/to/data")
-    data = data or Data(**last.get("data", {}))
-    return kept, load(source, progress=progress, **data.arguments())
+    try:
+        return kept, load(first["source"], progress=progress, **arguments)
+    except UsageError as e:
+        raise UsageError(f"the real data of the set cannot be read ({e}); give them, as in --real path/to/data") from e
 
 
 def record(kept: Condensed, scores: list[dict[str, Any]], splits: Splits) -> Condensed:
@@ -110,7 +120,10 @@ def record(kept: Condensed, scores: list[dict[str, Any]], splits: Splits) -> Con
     assert kept.path is not None
     place = kept.path.resolve()
     with lock(place.with_name(place.name + ".attar-lock"), str(kept.path)):
-        scored = open_condensed(kept.path).scored(scores)
+        found = open_condensed(kept.path)
+        scored = found.scored(scores)
+        if scored.manifest["scores"] == found.manifest["scores"]:
+            return found
         scored.files["report.html"] = page.render(scored, real=splits.train).encode()
         scored.save(kept.path, replace=True)
     kept.manifest = scored.manifest

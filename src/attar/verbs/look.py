@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from attar import registry
-from attar.condensed import Condensed, open_condensed, read_manifest
-from attar.errors import AttarError, UsageError
+from attar.condensed import Condensed, open_condensed
+from attar.errors import AttarError, DataError, UsageError
 from attar.execute.progress import Silent
 from attar.io import atomic
+from attar.manifest import fault, read_manifest
 from attar.real import cache as caching
 from attar.report import page
 from attar.verbs.distill import job_of, result
@@ -25,7 +26,7 @@ def report(folder: Condensed | str | Path, *, out: str | Path | None = None, rea
     """
     kept = folder if isinstance(folder, Condensed) else open_condensed(folder)
     try:
-        examples = opened(kept, real, None, Silent())[1].train
+        examples = opened(kept, real, {}, Silent())[1].train
     except AttarError:
         if real is not None:
             raise
@@ -40,12 +41,11 @@ def verify(folder: str | Path) -> dict[str, Any]:
     """Opens a folder, checks every byte against its checksums and every row against its manifest.
 
     Raises:
+        UsageError: nothing is there.
         DataError: the first thing that is wrong.
     """
     kept = open_condensed(folder)
     manifest = kept.manifest
-    if len(kept) != manifest["budget"]["rows"]:
-        raise UsageError(f"{folder} has {len(kept)} rows but its manifest says {manifest['budget']['rows']}")
     return {
         "folder": str(folder),
         "kind": kept.kind,
@@ -74,6 +74,7 @@ def methods(name: str | None = None) -> list[dict[str, Any]]:
     settings = [
         {"name": f.name, "type": str(f.type), "default": f.default, "help": helps.get(f.name, "")}
         for f in dataclasses.fields(found)
+        if f.init
     ]
     return [{**entry, "paper": found.paper or entry.get("paper", ""), "doc": module_doc(found), "settings": settings}]
 
@@ -111,13 +112,21 @@ def cache(*, purge: str | None = None) -> dict[str, Any]:
     return {"folder": str(caching.root()), "bytes": size, "freed_bytes": freed, "entries": entries}
 
 
+MADE = {"settings": {}, "seed": int, "budget": {}, "data": {}, "plan": {"compiled": bool}}
+"""What a manifest tells of a set that can be made again."""
+
+
 def rerun(folder: str | Path, *, out: str | Path) -> Condensed | list[Condensed]:
     """Makes a set again from its manifest.
 
     Raises:
-        UsageError: its real data were in memory.
+        UsageError: its real data were in memory, or are no longer there.
+        DataError: no condensed folder, or a damaged one.
     """
     last: Mapping[str, Any] = read_manifest(folder)["lineage"][0]
+    wrong = fault(last, MADE, "lineage[0]")
+    if wrong is not None:
+        raise DataError(f"{folder} does not tell how it was made ({wrong}); restore it from a copy")
     if last.get("source") is None:
         raise UsageError(f"{folder} was made from data in memory, so it cannot be made again from its manifest")
     budget = {"keep" if k == "fraction" else k: v for k, v in last["budget"].items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 from attar import __version__
 from attar.budget import Budget
-from attar.condensed import Condensed, condense, is_condensed, open_condensed, read_manifest
+from attar.condensed import Condensed, condense, open_condensed
 from attar.errors import ResourceError, UsageError
 from attar.execute import memory, plan
 from attar.execute.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from attar.execute.plan import Plan
 from attar.execute.progress import Progress
 from attar.io import atomic
 from attar.io.lock import lock
+from attar.manifest import is_condensed, read_manifest
 from attar.method import Cost, Method
 from attar.real.load import load
 from attar.real.realset import RealSet, Splits
