@@ -20,7 +20,7 @@ def encode(image: torch.Tensor) -> bytes:
     return out.getvalue()
 
 
-def decode(data: bytes, where: str) -> torch.Tensor:
+def decode(data: bytes, where: str = "a picture") -> torch.Tensor:
     """PNG bytes -> uint8 [C, H, W]; they may come from a stranger's folder.
 
     Raises:
