@@ -13,8 +13,8 @@ def render(manifest: dict[str, Any]) -> str:
     what = "synthetic examples distilled from" if synthetic else "examples selected from"
     header = {
         "license": "other",
-        "license_name": source.get("licence", "as-the-source"),
-        "task_categories": [manifest["task"]],
+        "license_name": _text(source.get("licence", "as-the-source")),
+        "task_categories": [_text(manifest["task"])],
         "tags": ["attar", "dataset-distillation" if synthetic else "coreset"],
         "size_categories": [_size(budget["rows"])],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.parquet"}]}],
@@ -23,7 +23,7 @@ def render(manifest: dict[str, Any]) -> str:
     lines += [f"# {_text(source['name'])}, made small", ""]
     lines += [
         f"{budget['rows']} {what} `{_text(source['name'])}` ({source['rows']} examples, "
-        f"{len(manifest['class_names'])} classes) by `attar {last['verb']}` with method `{last['method']}`.",
+        f"{len(manifest['class_names'])} classes) by `attar {last['verb']}` with method `{_text(last['method'])}`.",
         "",
         *_scores(manifest["scores"]),
         "## Use",
@@ -69,4 +69,4 @@ def _size(rows: int) -> str:
 
 def _text(name: str) -> str:
     """A name as plain text inside Markdown."""
-    return "".join(c if c.isalnum() or c in " .,-_/" else " " for c in str(name)).strip() or "dataset"
+    return "".join(c if c.isalnum() or c in " .,:-_/" else " " for c in str(name)).strip() or "dataset"

@@ -179,7 +179,7 @@ def condense(
     if rows.picked is not None:
         table, bytes8 = real.table.take(pa.array(rows.picked.numpy())), None
         if real.images is not None:
-            bytes8 = real.raw(rows.picked).cpu()
+            table, bytes8 = _free(table, "image"), real.raw(rows.picked).cpu()
         source_id = pa.array(real.ids[rows.picked].numpy())
     else:
         image = rows.columns["image"].detach().cpu().to(torch.float32).contiguous()
@@ -201,9 +201,15 @@ def condense(
 
 def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
     """Sets a column of ours; a source's column of the same name keeps its values as ``source_NAME``."""
-    if name in table.column_names:
-        table = table.rename_columns([f"source_{c}" if c == name else c for c in table.column_names])
-    return table.append_column(name, values)
+    return _free(table, name).append_column(name, values)
+
+
+def _free(table: pa.Table, name: str) -> pa.Table:
+    """The table with its own column of that name, if any, called ``source_NAME``."""
+    other = name
+    while other in table.column_names:
+        other = f"source_{other}"
+    return table.rename_columns([other if c == name else c for c in table.column_names])
 
 
 def _manifest(

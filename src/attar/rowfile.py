@@ -67,16 +67,23 @@ def _feature(column: pa.Field, class_names: Sequence[str]) -> dict[str, Any] | N
     return _value(column.type)
 
 
-def _value(kind: pa.DataType) -> dict[str, Any] | None:
-    names = {pa.float32(): "float32", pa.float64(): "float64", pa.string(): "string", pa.bool_(): "bool"}
-    if pa.types.is_integer(kind) or kind in (pa.binary(),):
-        return {"dtype": str(kind), "_type": "Value"}
-    if kind in names:
-        return {"dtype": names[kind], "_type": "Value"}
-    if pa.types.is_list(kind):
-        inner = _value(kind.value_type)
-        return None if inner is None else {"feature": inner, "_type": "List"}
+def _value(kind: pa.DataType) -> Any:
+    """The feature of a type, or None for types that ``datasets`` must find out by itself."""
     if pa.types.is_struct(kind):
         fields = {f.name: _value(f.type) for f in kind}
         return None if None in fields.values() else fields
-    return None
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = _value(kind.value_type)
+        which = {"length": kind.list_size} if pa.types.is_fixed_size_list(kind) else {}
+        of = "LargeList" if pa.types.is_large_list(kind) else "List"
+        return None if inner is None else {"feature": inner, **which, "_type": of}
+    if pa.types.is_nested(kind) or isinstance(kind, (pa.BaseExtensionType, pa.DictionaryType)):
+        return None
+    names = {
+        pa.float16(): "float16",
+        pa.float32(): "float32",
+        pa.float64(): "float64",
+        pa.date32(): "date32",
+        pa.date64(): "date64",
+    }
+    return {"dtype": names.get(kind, str(kind)), "_type": "Value"}

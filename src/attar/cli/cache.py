@@ -27,5 +27,10 @@ def act(
         return show.as_json(facts)
     if purge is not None:
         show.lines(f"freed {show.size(facts['freed_bytes'])}")
-    rows = [[e["kind"], e["name"], show.size(e["bytes"])] for e in facts["entries"]]
+    scores = [e["bytes"] for e in facts["entries"] if e["kind"] == "scores"]
+    rows = [[e["kind"], e["name"], show.size(e["bytes"])] for e in facts["entries"] if e["kind"] != "scores"]
+    if scores:
+        rows.append(["scores", f"of {len(scores)} networks", show.size(sum(scores))])
+    if not rows:
+        return show.lines(f"{facts['folder']}: empty")
     show.table(f"{facts['folder']}: {show.size(facts['bytes'])}", ["kind", "name", "size"], rows)

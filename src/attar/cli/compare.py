@@ -1,14 +1,17 @@
 """attar compare."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from attar.cli import show
+from attar.cli.making import short_name
 from attar.report import table
 from attar.verbs.compare import compare
+from attar.verbs.options import Compute, Data
 
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
@@ -21,23 +24,24 @@ def act(
     /,
     *,
     methods: Annotated[
-        str, Parameter(help="Names, with own settings as in dm:steps=300.")
+        str, Parameter(help="Names, each with settings of its own as in dm:steps=300:batch=64.")
     ] = "random,kcenter,herding,dm",
     ipc: Annotated[str, Parameter(help="Images per class, as in 1,10.")] = "1,10",
     out: Annotated[
         Path | None, Parameter(help="Folder for the sets and the table; default SOURCE-compare here.")
     ] = None,
-    seed: int = 0,
-    protocol: Annotated[str, Parameter(help="One protocol for all: dc or dsa.")] = "dsa",
-    nets: Annotated[str, Parameter(name=["--nets", "--net"], help="Networks, as in convnet,mlp.")] = "convnet",
+    seed: Annotated[int, Parameter(help="Seed of the runs.")] = 0,
+    protocol: Annotated[str, Parameter(help="One protocol for all: dc, dsa, dc-best or dsa-best.")] = "dsa",
+    nets: Annotated[
+        str, Parameter(name=["--nets", "--net"], help="Networks that score, as in convnet,mlp or my.py:MyNet.")
+    ] = "convnet",
     seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
-    epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
+    epochs: Annotated[int | None, Parameter(help="Epochs of scoring, other than the protocol's.")] = None,
     steps: Annotated[int | None, Parameter(help="Steps of every method that has them.")] = None,
-    full: Annotated[bool, Parameter(help="Score training on all real examples too.")] = False,
-    size: Annotated[str | None, Parameter(help="Side, or HEIGHTxWIDTH, that images are resized to.")] = None,
-    device: str | None = None,
-    threads: int | None = None,
+    full: Annotated[bool, Parameter(negative="", help="Score training on all real examples too.")] = False,
     json: show.Json = False,
+    data: Annotated[Data, show.Flat] = Data(),
+    compute: Annotated[Compute, show.Flat] = Compute(),
 ) -> None:
     """Makes and scores methods at several sizes.
 
@@ -46,8 +50,8 @@ def act(
     source
         digits, a folder of class folders, a parquet file or a folder of them, an npz file, or hf:owner/name.
     """
-    given = {"steps": steps, "size": size, "device": device, "threads": threads}
-    out = out or Path(f"{Path(source).stem}-compare")
+    given = {"steps": steps, **asdict(data), **asdict(compute)}
+    out = out or Path(f"{short_name(source)}-compare")
     rows = compare(
         source,
         methods=methods,
@@ -64,4 +68,4 @@ def act(
     if json:
         return show.as_json({"folder": str(out), "rows": rows})
     show.console().print(table.compare_table(rows))
-    show.lines(f"the page: {out}/compare.html")
+    show.lines(f"look at it: {out}/compare.html")

@@ -35,7 +35,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
         epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
         augment: Annotated[str | None, Parameter(help="Augmentation, other than the protocol's.")] = None,
         random: Annotated[bool, Parameter(help="Score random real examples of the same budget too.")] = True,
-        full: Annotated[bool, Parameter(help="Score training on all real examples too.")] = False,
+        full: Annotated[bool, Parameter(negative="", help="Score training on all real examples too.")] = False,
         eight_bit: Annotated[bool, Parameter(help="Score the 8-bit pictures of a synthetic set too.")] = True,
         json: show.Json = False,
         compute: Annotated[Compute, show.Flat] = Compute(),

@@ -1,6 +1,8 @@
 """What the commands ``distill`` and ``select`` share: flags of every method, and what they print."""
 
 # Annotations are evaluated here: cyclopts reads the class of the chosen method from them.
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,16 +83,24 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
 def default_out(source: str, method: str, amount: Amount) -> Path:
     """``mnist-dm-ipc1`` in the working folder."""
     asked = "-".join(str(b).replace(" ", "") for b in amount.budgets())
-    name = Path(source.removeprefix("hf:")).stem or "data"
-    return Path(f"{name}-{method.rpartition(':')[2].lower()}-{asked}")
+    return Path(f"{short_name(source)}-{method.rpartition(':')[2].lower()}-{asked}")
+
+
+def short_name(source: str) -> str:
+    """What a source is called in names of folders: ``data/mnist.parquet`` -> ``mnist``."""
+    path = Path(source.removeprefix("hf:")).absolute()
+    name = path.stem if path.suffix.lower() in (".parquet", ".pq", ".npz") else path.name
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-") or "data"
 
 
 def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         return show.as_json(found)
+    kept = " and ".join(map(str, found["kept_rows"]))
+    steps = f", {found['steps']} steps" if found["steps"] else ""
     show.lines(
-        f"{found['method']} on {found['source']}: {found['steps']} steps, {found['real_rows']} examples to {found['kept_rows']}",
-        f"time: about {show.duration(found['seconds'])} ({found['flops']:.2g} floating-point operations)",
+        f"{found['method']} on {found['source']}: {found['real_rows']} examples to {kept}{steps}",
+        f"time: {show.about(found['seconds'])} ({found['flops']:.2g} floating-point operations)",
         f"memory: about {show.size(found['memory_bytes'])}"
         + (f" of {show.size(found['free_memory_bytes'])} free" if found["free_memory_bytes"] else ""),
     )
@@ -105,7 +115,7 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
             "real_rows": kept.manifest["source"]["rows"],
             "seconds": kept.manifest["lineage"][-1]["seconds"],
             "bytes": kept.manifest["budget"]["bytes_examples"],
-            "notes": kept.manifest["lineage"][-1]["notes"],
+            "notes": kept.manifest["lineage"][-1].get("notes", []),
         }
         for kept in done
     ]
@@ -117,4 +127,5 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
         show.lines(
             f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(f['seconds'])}"
         )
-    show.lines(f"look at it: {facts[0]['folder']}/report.html", f"how good is it: attar evaluate {facts[0]['folder']}")
+    first = facts[0]["folder"]
+    show.lines(f"look at it: {first}/report.html", f"how good is it: attar evaluate {shlex.quote(first)}")

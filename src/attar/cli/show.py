@@ -64,6 +64,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def about(seconds: float) -> str:
+    """An estimate: ``about 85 s``, ``under a second``."""
+    return f"about {duration(seconds)}" if seconds >= 1 else duration(seconds)
+
+
 def default(value: Any) -> str | None:
     """The default that help shows; none for a flag that is off."""
     return None if value is None or value is False else str(value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,32 +12,48 @@ from typing import Any
 from attar import registry
 from attar.condensed import Condensed
 from attar.errors import UsageError, nearest
+from attar.evaluate.protocol import resolve
 from attar.execute.progress import Progress, usual
 from attar.io import atomic
+from attar.nets.build import build
+from attar.real.load import load
+from attar.real.realset import RealSet
 from attar.report import compare as comparing
 from attar.verbs.distill import job_of
-from attar.verbs.evaluate import evaluate
+from attar.verbs.evaluate import evaluate, specs
 from attar.verbs.make import Job, make
 from attar.verbs.options import Compute, Data
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One method of the comparison with the settings given for it alone."""
+    """One method of the comparison.
 
+    Args:
+        label: as the user wrote it: ``dm``, ``dm:steps=300``.
+        name: the method.
+        settings: given for it alone, or for all methods that have them.
+    """
+
+    label: str
     name: str
     settings: dict[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """A plain name for its sets."""
+        return re.sub(r"[^\w.+=-]+", "-", self.label).strip("-.") or "method"
 
 
 def compare(
     source: Any,
     *,
-    methods: str | tuple[str, ...] = "random,kcenter,herding,dm",
+    methods: str | Sequence[str] = "random,kcenter,herding,dm",
     ipc: str | int | tuple[int, ...] = "1,10",
     out: str | Path,
     seed: int = 0,
     protocol: str = "dsa",
-    nets: str = "convnet",
+    nets: str | tuple[Any, ...] = "convnet",
     seeds: int = 5,
     epochs: int | None = None,
     full: bool = False,
@@ -46,7 +64,8 @@ def compare(
 
     Args:
         source: the real data.
-        methods: names, each with settings of its own where wanted: ``random,dm:steps=300:batch=64``.
+        methods: names, each with settings of its own where wanted: ``random,dm:steps=300:batch=64``. One method may stand
+            there several times with different settings.
         ipc: images per class, one or several.
         out: the folder for the sets, ``compare.json``, ``compare.md`` and ``compare.html``.
         protocol, nets, seeds, epochs, full: as for :func:`attar.evaluate`; the same for all methods.
@@ -55,51 +74,67 @@ def compare(
 
     Returns:
         Rows of method, ipc, rows, bytes, seconds, folder and score.
+
+    Raises:
+        AttarError: one sentence with the remedy; wrong names and settings are refused before any work.
     """
-    progress, out = progress or usual(), Path(out)
-    names = methods.split(",") if isinstance(methods, str) else methods
-    contenders = [contender(name, settings) for name in names]
-    check_settings(settings, contenders)
+    progress, out = progress or usual(), Path(out).expanduser()
+    contenders = contenders_of(methods, settings)
     shared = {k: v for k, v in settings.items() if k in _shared_names()}
-    jobs = [_job(source, c, shared, ipc, seed, out) for c in contenders]  # all refusals before any work
+    jobs = [_job(source, c, shared, ipc, seed, out) for c in contenders]
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; choose another --out for the folder of the comparison")
+    how = {"protocol": protocol, "nets": specs(nets), "seeds": seeds, "epochs": epochs, "full": full}
+    check(load(source, progress=progress, **jobs[0].data.arguments()).train, how)
     rows = []
-    for job in jobs:
+    for c, job in zip(contenders, jobs):
         for kept, budget in zip(make(job, progress), job.budgets):
-            scores = evaluate(
-                kept,
-                real=source,
-                protocol=protocol,
-                nets=nets,
-                seeds=seeds,
-                epochs=epochs,
-                full=full,
-                eight_bit=False,
-                progress=progress,
-                **shared,
-            )
-            rows += [_row(job, kept, budget.ipc, score) for score in scores]
+            scores = evaluate(kept, real=source, eight_bit=False, progress=progress, **how, **shared)
+            rows += [_row(c, kept, budget.ipc, score) for score in scores]
             _write(rows, out, source)
     return rows
 
 
-def contender(text: str, settings: dict[str, Any]) -> Contender:
+def contenders_of(methods: str | Sequence[str], settings: dict[str, Any]) -> list[Contender]:
+    """The methods of a comparison.
+
+    Raises:
+        UsageError: an unknown method or setting, the same method twice.
+    """
+    labels = [m.strip() for m in (methods.split(",") if isinstance(methods, str) else methods)]
+    contenders = [contender(label, settings) for label in labels]
+    if not contenders:
+        raise UsageError("methods names no method; try random,dm")
+    for i, c in enumerate(contenders):
+        if c.folder in [other.folder for other in contenders[:i]]:
+            raise UsageError(f"methods names '{c.label}' twice; leave one out, or give it other settings")
+    known = {f.name for c in contenders for f in dataclasses.fields(registry.find(c.name))} | _shared_names()
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"none of the methods has a setting '{name}'; {nearest(name, known)}")
+    return contenders
+
+
+def contender(label: str, settings: dict[str, Any]) -> Contender:
     """``dm:steps=300`` with the settings given for all methods.
 
     Raises:
         UsageError: an unknown method or setting.
     """
-    name, *own = text.split(":")
-    if name.endswith(".py") and own:
+    name, *own = label.split(":")
+    if own and name not in registry.names():  # my.py:Mine
         name = f"{name}:{own.pop(0)}"
-    fields = {f.name: f for f in dataclasses.fields(registry.find(name))}
+    fields = {f.name: f for f in dataclasses.fields(registry.find(name)) if f.init}
     given = {k: v for k, v in settings.items() if k in fields}
     for part in own:
-        key, _, value = part.partition("=")
+        key, equals, value = part.partition("=")
         key = key.replace("-", "_")
         if key not in fields:
             raise UsageError(f"method '{name}' has no setting '{key}'; {nearest(key, fields)}")
+        if not equals:
+            raise UsageError(f"'{label}' gives '{key}' no value; write {name}:{key}=VALUE")
         given[key] = typed(value, str(fields[key].type), f"{name}:{key}")
-    return Contender(name, given)
+    return Contender(label, name, given)
 
 
 def typed(text: str, kind: str, where: str) -> Any:
@@ -113,18 +148,31 @@ def typed(text: str, kind: str, where: str) -> Any:
         raise UsageError(f"{where}={text} is not of type {kind}") from None
 
 
+def check(real: RealSet, how: dict[str, Any]) -> None:
+    """Refuses what no evaluation could do, before the sets are made.
+
+    Raises:
+        UsageError: an unknown protocol or network, seeds or epochs out of range.
+    """
+    if how["seeds"] < 1:
+        raise UsageError(f"seeds={how['seeds']} trains no network; it must be at least 1")
+    for spec in how["nets"]:
+        net = build(spec, channels=real.shape[0], size=real.shape[1:], classes=real.n_classes)
+        resolve(how["protocol"], real, net=net, epochs=how["epochs"])
+
+
 def _shared_names() -> set[str]:
     return {f.name for kind in (Data, Compute) for f in dataclasses.fields(kind)}
 
 
 def _job(source: Any, c: Contender, shared: dict[str, Any], ipc: Any, seed: int, out: Path) -> Job:
     settings = {**shared, **c.settings, "ipc": ipc, "seed": seed}
-    return job_of(registry.find(c.name).kind, source, c.name, out / c.name.replace("/", "_"), settings)
+    return job_of(registry.find(c.name).kind, source, c.name, out / c.folder, settings)
 
 
-def _row(job: Job, kept: Condensed, ipc: int | None, score: dict[str, Any]) -> dict[str, Any]:
+def _row(c: Contender, kept: Condensed, ipc: int | None, score: dict[str, Any]) -> dict[str, Any]:
     return {
-        "method": job.name,
+        "method": c.label,
         "ipc": ipc,
         "rows": len(kept),
         "bytes": kept.manifest["budget"]["bytes_examples"],
@@ -139,11 +187,3 @@ def _write(rows: list[dict[str, Any]], out: Path, source: Any) -> None:
     atomic.write_json(out / "compare.json", rows)
     atomic.write_bytes(out / "compare.md", comparing.markdown(rows).encode())
     atomic.write_bytes(out / "compare.html", comparing.render(rows, title=title).encode())
-
-
-def check_settings(settings: dict[str, Any], contenders: list[Contender]) -> None:
-    """Refuses a setting that neither a method nor the shared options have."""
-    known = {f.name: None for c in contenders for f in dataclasses.fields(registry.find(c.name))}
-    for name in settings:
-        if name not in known and name not in _shared_names():
-            raise UsageError(f"there is no setting '{name}'; {nearest(name, [*known, *_shared_names()])}")

@@ -11,21 +11,31 @@ from attar.execute.progress import Progress, usual
 from attar.method import Method
 from attar.verbs import estimate
 from attar.verbs.make import Job, make
-from attar.verbs.options import Amount, Compute, Data, divide
+from attar.verbs.options import Amount, Compute, Data, Sitting, divide
 
 
-def distill(source: Any, *, method: str | Method = "dm", out: str | Path | None = None, **settings: Any) -> Any:
+def distill(
+    source: Any,
+    *,
+    method: str | Method = "dm",
+    out: str | Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Any:
     """Synthesises a tiny set that trains like the large one.
 
     Args:
         source: a name (``digits``), a path (class folders, parquet, npz), arrays, a torch or Hugging Face dataset.
         method: a name (:func:`attar.methods` lists them), ``my.py:MyMethod``, or a Method with its settings.
         out: the folder to write; the same call goes on with an interrupted run. None keeps the result in memory.
+        dry_run: estimate cost and memory, and do nothing.
+        progress: what is told of the progress; bars in terminals and notebooks where left out.
         settings: ``ipc``, ``rows``, ``keep`` or ``bytes``; ``seed``, ``minutes``; ``size``, ``group`` and whatever reads
             the data; ``device``, ``threads``, ``dtype``, ``compile``; and every setting of the method.
 
     Returns:
-        A :class:`~attar.condensed.Condensed`; a list of them for several ipc.
+        A :class:`~attar.condensed.Condensed`; a list of them for several ipc; the estimate of a dry run.
 
     Raises:
         AttarError: one sentence with the remedy.
@@ -35,10 +45,19 @@ def distill(source: Any, *, method: str | Method = "dm", out: str | Path | None 
         >>> len(kept)
         10
     """
-    return _made("distill", source, method, out, settings)
+    job = job_of("distill", source, method, out, settings)
+    return estimate.estimate(job) if dry_run else result(job, progress)
 
 
-def select(source: Any, *, method: str | Method = "kcenter", out: str | Path | None = None, **settings: Any) -> Any:
+def select(
+    source: Any,
+    *,
+    method: str | Method = "kcenter",
+    out: str | Path | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Any:
     """Chooses the real examples that matter; arguments and errors as for :func:`distill`.
 
     Example:
@@ -46,12 +65,7 @@ def select(source: Any, *, method: str | Method = "kcenter", out: str | Path | N
         >>> len(kept), kept.kind
         (20, 'subset')
     """
-    return _made("select", source, method, out, settings)
-
-
-def _made(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Any:
-    dry_run, progress = settings.pop("dry_run", False), settings.pop("progress", None)
-    job = job_of(verb, source, method, out, settings)
+    job = job_of("select", source, method, out, settings)
     return estimate.estimate(job) if dry_run else result(job, progress)
 
 
@@ -63,22 +77,26 @@ def result(job: Job, progress: Progress | None) -> Condensed | list[Condensed]:
 
 def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Job:
     """Sorts keywords into the settings of the method, the budget, the data and the computation."""
-    own = {k: settings.pop(k) for k in ("seed", "minutes", "save_every") if k in settings}
     if isinstance(method, Method):
-        name = next((e.name for e in registry.METHODS if e.target.endswith(":" + type(method).__name__)), None)
-        amount, data, compute = divide(settings, (Amount, Data, Compute))
-        made = method
+        name, made = registered(type(method)), method
+        sitting, amount, data, compute = divide(settings, (Sitting, Amount, Data, Compute))
     else:
         name = method
-        made, amount, data, compute = divide(settings, (registry.find(method), Amount, Data, Compute))
+        made, sitting, amount, data, compute = divide(settings, (registry.find(method), Sitting, Amount, Data, Compute))
     return Job(
         verb=verb,
         source=source,
-        name=name or f"{type(made).__module__}:{type(made).__qualname__}",
+        name=name,
         method=made,
         amount=amount,
         data=data,
         compute=compute,
         out=Path(out).expanduser() if out is not None else None,
-        **own,
+        **vars(sitting),
     )
+
+
+def registered(kind: type[Method]) -> str:
+    """The command-line name of a method's class; ``module:Class`` where it has none."""
+    target = f"{kind.__module__}:{kind.__qualname__}"
+    return next((e.name for e in registry.METHODS if e.target == target), target)

@@ -72,7 +72,7 @@ def evaluate(
             kept,
             splits,
             protocol=protocol,
-            nets=tuple(nets.split(",")) if isinstance(nets, str) else nets,
+            nets=specs(nets),
             seeds=seeds,
             random=random,
             full=full,
@@ -87,6 +87,11 @@ def evaluate(
     if save and kept.path is not None:
         record(kept, scores, splits)
     return scores
+
+
+def specs(nets: str | tuple[Any, ...]) -> tuple[Any, ...]:
+    """``"convnet,mlp"`` -> the specs of two networks."""
+    return tuple(n.strip() for n in nets.split(",")) if isinstance(nets, str) else tuple(nets)
 
 
 def opened(

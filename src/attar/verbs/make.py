@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import shlex
 import time
 from dataclasses import dataclass
@@ -58,8 +59,11 @@ class Job:
     def __post_init__(self) -> None:
         if self.method.kind != self.verb:
             raise UsageError(f"method '{self.name}' is for attar {self.method.kind}, not attar {self.verb}")
-        if self.minutes is not None and not self.minutes > 0:
-            raise UsageError(f"minutes={self.minutes} must be more than 0")
+        for name, value in [*vars(self.method).items(), ("save_every", self.save_every)]:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"{name}={value} is not a finite number")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise UsageError(f"minutes={self.minutes} must be a positive number")
         if self.method.steps < 0 or (self.verb == "distill" and self.method.steps < 1):
             raise UsageError(f"steps={self.method.steps} must be at least 1")
 

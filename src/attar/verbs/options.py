@@ -27,13 +27,27 @@ class Amount:
 
     def budgets(self) -> list[Budget]:
         """One budget, or one for each ipc; ipc 1 where nothing is given."""
-        others = {"rows": self.rows, "fraction": self.keep, "bytes": self.bytes}
-        given = {k: v for k, v in others.items() if v is not None}
-        if self.ipc is None:
-            return [Budget(**given)] if given else [Budget(ipc=1)]
-        if given:
-            raise UsageError(f"ipc={self.ipc} and {next(iter(given))} are two budgets; give one of them")
-        return [Budget(ipc=n) for n in dict.fromkeys(numbers(self.ipc, "ipc"))]
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        if len(given) > 1:
+            told = " and ".join(f"{k}={v}" for k, v in given.items())
+            raise UsageError(f"{told} are {len(given)} budgets; give one of them")
+        if self.keep is not None and not 0 < self.keep <= 1:
+            raise UsageError(f"keep={self.keep} is not a share in (0, 1]; try 0.1")
+        if given and self.ipc is None:
+            return [Budget(rows=self.rows, fraction=self.keep, bytes=self.bytes)]
+        return [Budget(ipc=n) for n in dict.fromkeys(numbers(1 if self.ipc is None else self.ipc, "ipc"))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """The run itself."""
+
+    seed: int = 0
+    "Seed of the run."
+    minutes: float | None = None
+    "Stop after so many minutes at the best state by then."
+    save_every: float = 30.0
+    "Seconds between two saves."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +90,12 @@ def numbers(text: str | int | tuple[int, ...], name: str) -> list[int]:
     """``"1,10,50"`` -> [1, 10, 50]."""
     parts = text.split(",") if isinstance(text, str) else text if isinstance(text, (tuple, list)) else (text,)
     try:
-        return [int(p) for p in parts]
-    except ValueError:
-        raise UsageError(f"{name}={text} is not a whole number or a list as in 1,10,50") from None
+        found = [int(p) for p in parts]
+    except (ValueError, TypeError):
+        found = []
+    if not found or any(isinstance(p, (float, bool)) for p in parts):
+        raise UsageError(f"{name}={text} is not a whole number or a list as in 1,10,50")
+    return found
 
 
 def side(size: str | int | tuple[int, int] | None) -> int | tuple[int, int] | None:
