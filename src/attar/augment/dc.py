@@ -98,9 +98,10 @@ def augment(x: torch.Tensor, params: Params) -> torch.Tensor:
     }
     if "noise" in params:
         done["noise"] = x + params["noise"][:, : x.shape[1]].to(x.dtype)
+    result = x
     for op, changed in done.items():
-        x = torch.where(rows(params["op"] == OPS.index(op)), changed, x)
-    return x
+        result = torch.where(rows(params["op"] == OPS.index(op)), changed, result)
+    return result
 
 
 def crop(x: torch.Tensor, shift: torch.Tensor, fill: torch.Tensor) -> torch.Tensor:

@@ -118,9 +118,13 @@ def augment(x: torch.Tensor, params: Params) -> torch.Tensor:
     Returns:
         [B, C, H, W].
     """
-    for code, op in enumerate(OPS):
-        x = torch.where(rows(params["op"] == code), APPLY[op](x, params), x)
-    return x
+    on = {op: params["op"] == code for code, op in enumerate(OPS)}  # bool [B] each
+    # Every operation reads x itself: in a chain, a compiler would work out each step anew at every pixel that is read.
+    matrix = torch.where(on["rotate"][:, None, None], turned(params), stretched(params))
+    result = torch.where(rows(on["rotate"] | on["scale"]), warp(x, matrix), x)
+    for op in ("color", "crop", "cutout", "flip"):
+        result = torch.where(rows(on[op]), APPLY[op](x, params), result)
+    return result
 
 
 def augment_one(x: torch.Tensor, op: str, params: Params) -> torch.Tensor:
@@ -141,13 +145,23 @@ def flip(x: torch.Tensor, params: Params) -> torch.Tensor:
 
 def scale(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Samples at (sx x, sy y): a factor above 1 shrinks the picture."""
-    return warp(x, torch.diag_embed(params["grow"]))
+    return warp(x, stretched(params))
 
 
 def rotate(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Samples at (x cos a - y sin a, x sin a + y cos a) in coordinates that run from -1 to 1 on both sides."""
+    return warp(x, turned(params))
+
+
+def stretched(params: Params) -> torch.Tensor:
+    """The matrices [B, 2, 2] of :func:`scale`."""
+    return torch.diag_embed(params["grow"])
+
+
+def turned(params: Params) -> torch.Tensor:
+    """The matrices [B, 2, 2] of :func:`rotate`."""
     c, s = params["angle"].cos(), params["angle"].sin()  # [B] each
-    return warp(x, torch.stack([torch.stack([c, -s], 1), torch.stack([s, c], 1)], 1))
+    return torch.stack([torch.stack([c, -s], 1), torch.stack([s, c], 1)], 1)
 
 
 def crop(x: torch.Tensor, params: Params) -> torch.Tensor:
