@@ -63,7 +63,7 @@ def conditions(s: Score) -> str:
         f"protocol {s.protocol}" if s.protocol else "",
         f"{s.labels} labels" if s.labels else "",
         f"augmentation {s.augment}" if s.augment else "",
-        f"{s.epochs} epochs" if s.epochs else "",
+        f"{s.epochs} epochs" if s.epochs and "epochs" not in s.protocol else "",
     ]
     return ", ".join(f for f in facts if f)
 

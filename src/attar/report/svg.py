@@ -39,7 +39,7 @@ class Dot:
     Args:
         label: what it is.
         said: the value in words.
-        each: single runs, drawn faintly.
+        each: single runs, drawn small.
         kind: ``kept``, ``hollow`` or ``quiet``.
     """
 
@@ -132,16 +132,16 @@ def short(name: str) -> str:
 def _dot(row: Dot, axis: Scale, y: float) -> Markup:
     low, high = row.interval or (row.value, row.value)
     track = y + 29
-    faint = Markup("").join(
+    each = Markup("").join(
         Markup('<circle class="each" cx="{}%" cy="{}" r="2.5"/>').format(_x(axis.at(v)), track) for v in row.each
     )
     return Markup(
         '<g class="{}"><title>{}: {}</title><text class="name" x="0" y="{}">{}</text>'
-        '<text class="said" x="100%" y="{}">{}</text><line class="rail" x1="0" x2="100%" y1="{}" y2="{}"/>{}'
-        '<line class="reach" x1="{}%" x2="{}%" y1="{}" y2="{}"/><circle class="dot" cx="{}%" cy="{}" r="6"/></g>'
+        '<text class="said" x="100%" y="{}">{}</text><line class="rail" x1="0" x2="100%" y1="{}" y2="{}"/>'
+        '<line class="reach" x1="{}%" x2="{}%" y1="{}" y2="{}"/>{}<circle class="dot" cx="{}%" cy="{}" r="6"/></g>'
     ).format(
-        row.kind, row.label, row.said, y + 14, short(row.label), y + 14, row.said, track, track, faint,
-        _x(axis.at(low)), _x(axis.at(high)), track, track, _x(axis.at(row.value)), track,
+        row.kind, row.label, row.said, y + 14, short(row.label), y + 14, row.said, track, track,
+        _x(axis.at(low)), _x(axis.at(high)), track, track, each, _x(axis.at(row.value)), track,
     )  # fmt: skip
 
 
