@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from attar.augment import Augment
 from attar.errors import DataError
 from attar.evaluate.protocol import Protocol
+from attar.execute.compile import fast
 from attar.execute.progress import Progress
 from attar.nets import Net, Params
 from attar.real.realset import RealSet
@@ -97,6 +98,7 @@ def train(
     """
     params = net.init(seeds.at("init"), labels.device)
     sgd = Sgd(net, protocol.momentum, protocol.weight_decay)
+    update = fast(sgd.step)
     momentum = sgd.start(params)
     w = _of_mean_one(weight, labels, params[net.trainable[0]].dtype)
     if labels.is_floating_point():
@@ -108,7 +110,7 @@ def train(
         with seeds.globally("dropout", epoch):
             for x, y, part, share in _batches(images, labels, w, protocol, seeds, epoch):
                 lr = torch.tensor(protocol.rate(epoch, share), dtype=w.dtype, device=w.device)
-                params, momentum, loss = sgd.step(params, momentum, x, y, part, lr)
+                params, momentum, loss = update(params, momentum, x, y, part, lr)
                 losses.append(loss)
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):

@@ -56,5 +56,10 @@ def parse(data: bytes) -> list[dict[str, Any]]:
     return records
 
 
+def of_budget(data: bytes, index: int) -> bytes:
+    """The log of one of several budgets: its own losses alone."""
+    return b"".join(_line({**x, "loss": x["loss"][index : index + 1]}) for x in parse(data))
+
+
 def _line(facts: dict[str, Any]) -> bytes:
     return json.dumps(facts).encode() + b"\n"

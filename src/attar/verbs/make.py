@@ -15,7 +15,7 @@ from attar import __version__
 from attar.budget import Budget
 from attar.condensed import Condensed, condense, open_condensed
 from attar.errors import ResourceError, UsageError
-from attar.execute import memory, plan
+from attar.execute import log, memory, plan
 from attar.execute.checkpoint import Checkpoint
 from attar.execute.identity import describe, files, key
 from attar.execute.plan import Plan
@@ -194,16 +194,15 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
         minutes=job.minutes,
     )
     return [
-        _condense(job, splits, budget, state, res, outcome, how, began)
-        for budget, state in zip(job.budgets, outcome.states)
+        _condense(job, splits, i, dataclasses.replace(outcome, log=log.of_budget(outcome.log, i)), res, how, began)
+        for i in range(len(job.budgets))
     ]
 
 
-def _condense(
-    job: Job, splits: Splits, budget: Budget, state: Any, res: Any, outcome: Outcome, how: Plan, began: float
-) -> Condensed:
-    real = splits.train
-    rows = job.method.finish(state, res)
+def _condense(job: Job, splits: Splits, index: int, outcome: Outcome, res: Any, how: Plan, began: float) -> Condensed:
+    """The set of one budget, with its page."""
+    real, budget = splits.train, job.budgets[index]
+    rows = job.method.finish(outcome.states[index], res)
     asked = {k: v for k, v in vars(budget).items() if v is not None}
     kept = condense(
         rows,
@@ -235,7 +234,8 @@ def _condense(
     )
     if outcome.log:
         kept.files["log.jsonl"] = outcome.log
-    kept.files["report.html"] = page.render(kept, real=real).encode()
+    folder = job.folders[index].name if job.out is not None else None
+    kept.files["report.html"] = page.render(kept, real=real, folder=folder).encode()
     return kept
 
 
