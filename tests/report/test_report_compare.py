@@ -142,9 +142,11 @@ def test_the_terminal_shows_the_same_figures(rows: list[dict[str, Any]]) -> None
     text = printed(table.compare_table(rows))
     assert re.search(r"dm +0.600 ± 0.010 +0.800 ± 0.010", text)
     assert re.search(r"random real examples +0.300 ± 0.020", text)
-    assert re.search(
-        r"ConvNet +exact +hard +0.800 ± 0.010 +0.790–0.810 +0.500 +– +5", printed(table.score_table([rows[1]["score"]]))
-    )
+    score = rows[1]["score"]
+    shown = printed(table.score_table([score]))
+    assert re.search(r"ConvNet +exact +0.800 ± 0.010 +0.790–0.810 +0.500 +5", shown)
+    shown = printed(table.score_table([{**score, "labels": "soft", "baseline": {"full": {"last_mean": 0.9}}}]))
+    assert re.search(r"ConvNet +exact +soft +0.800 ± 0.010 +0.790–0.810 +– +0.900 +5", shown), shown
 
 
 def test_the_terminal_shows_a_set(synthetic: Condensed) -> None:

@@ -22,12 +22,24 @@ def score_table(scores: Sequence[Mapping[str, Any]]) -> Table:
     Args:
         scores: score objects of a manifest.
     """
-    table = _table("network", "images", "labels", "accuracy", "interval", "random", "full", "seeds")
-    for s in facts.scores(list(scores)):
-        beside = [f"{s.baselines[k].mean:.3f}" if k in s.baselines else "–" for k in ("random", "full")]
-        seeds = str(s.kept.seeds) if s.kept and s.kept.seeds else "–"
-        shown = (wording.network(s.network), s.images or "exact", s.labels or "–")
-        _row(table, *shown, Text(wording.accuracy(s.kept), "bold"), wording.interval(s.kept) or "–", *beside, seeds)
+    known = facts.scores(list(scores))
+    heads = ["network", "images", "labels", "accuracy", "interval", "random", "full", "seeds"]
+    if not any("full" in s.baselines for s in known):
+        heads.remove("full")
+    if all((s.labels or "hard") == "hard" for s in known):
+        heads.remove("labels")
+    table = _table(*heads)
+    for s in known:
+        cells: dict[str, str | Text] = {
+            "network": wording.network(s.network),
+            "images": s.images or "exact",
+            "labels": s.labels or "–",
+            "accuracy": Text(wording.accuracy(s.kept), "bold"),
+            "interval": wording.interval(s.kept) or "–",
+            "seeds": str(s.kept.seeds) if s.kept and s.kept.seeds else "–",
+            **{k: f"{s.baselines[k].mean:.3f}" if k in s.baselines else "–" for k in ("random", "full")},
+        }
+        _row(table, *(cells[head] for head in heads))
     return table
 
 
@@ -77,8 +89,8 @@ def _cell(cell: Cell | None) -> Text:
 
 def _table(*heads: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title_justify="left", title_style="bold")
-    for head in heads:
-        table.add_column(Text(head), no_wrap=True)
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), no_wrap=i > 0, overflow="fold")  # a narrow terminal folds names, not figures
     return table
 
 
