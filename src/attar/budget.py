@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Integral
 
 from attar.errors import DataError, UsageError
 
@@ -33,8 +34,8 @@ class Budget:
         name, value = next(iter(given.items()))
         if name == "fraction" and not 0 < value <= 1:
             raise UsageError(f"fraction={value} is not in (0, 1]; try --keep 0.1")
-        if name != "fraction" and (value != int(value) or value < 1):
-            raise UsageError(f"{name}={value} keeps nothing; it must be a whole number of at least 1")
+        if name != "fraction" and not (isinstance(value, Integral) and int(value) >= 1):
+            raise UsageError(f"{name}={value} must be a whole number of at least 1")
 
     def __str__(self) -> str:
         name, value = next((k, v) for k, v in vars(self).items() if v is not None)
