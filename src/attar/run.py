@@ -59,13 +59,15 @@ class Descent:
     Args:
         task: whose learned tensors move.
         total: steps of the run, for schedules.
-        losses: scalars of the steps since the last tick, one list per budget.
+        done: steps done before the one at work.
+        losses: (step, scalar) since the last tick, one list per budget.
+        current: which budget's state is at work.
     """
 
     task: Task
     total: int
     done: int = 0
-    losses: list[list[torch.Tensor]] = field(default_factory=list)
+    losses: list[list[tuple[int, torch.Tensor]]] = field(default_factory=list)
     current: int = 0
 
     def __call__(self, state: State, loss: Loss, batch: Batch, only: tuple[str, ...] = ()) -> State:
@@ -76,7 +78,7 @@ class Descent:
         grads = torch.autograd.grad(value, list(leaves.values()))
         for (name, opt), grad in zip(opts.items(), grads):
             opt.update(state, name, grad.to(state[name].dtype), self.done / max(1, self.total))
-        self.losses[self.current].append(value.detach())
+        self.losses[self.current].append((self.done + 1, value.detach()))
         return state
 
 
@@ -191,19 +193,20 @@ class _Sitting:
         while self.step < self.total and not self._out_of_time():
             self._one()
             if self.step - ticked >= TICK or self.step == self.total:
-                losses = self._tick(ticked)
+                losses = self._tick()
                 progress.advance(self.step - ticked, **({"loss": losses[-1]} if losses else {}))
                 ticked = self.step
             if self.stop.signal:
                 break
             if time.monotonic() - self.saved >= self.save_every:
-                self._tick(ticked)
+                self._tick()
                 self._save()
                 progress.advance(self.step - ticked)
                 ticked = self.step
-        self._tick(ticked)
+        self._tick()
         if self.stop.signal:
             self._interrupted()
+        self._check_learned()
 
     def _one(self) -> None:
         here = self.seeds.at("step", self.step)
@@ -211,18 +214,18 @@ class _Sitting:
         self.descent.done = self.step
         batch = self.task.draw(self.real, here, self.res, self.step)
         for i, state in enumerate(self.states):
-            torch.default_generator.manual_seed(here.number("global", "step", i))
+            torch.default_generator.manual_seed(here.number("global", "step"))  # the same for each budget as alone
             self.descent.current = i
             self.states[i] = self.task.step(state, batch, self.descent)
         self.step += 1
 
-    def _tick(self, since: int) -> list[float]:
+    def _tick(self) -> list[float]:
         """Looks at the losses since the last tick; returns the newest of each budget."""
         means, newest = [], []
         for i, losses in enumerate(self.descent.losses):
             if losses:
-                values = torch.stack([x.float() for x in losses]).cpu()
-                self._check(values, since)
+                values = torch.stack([x.float() for _, x in losses]).cpu()
+                self._check([step for step, _ in losses], values)
                 means.append(float(values.mean()))
                 newest.append(float(values[-1]))
                 best.look(self.states[i], means[-1], self.task.learned(self.states[i]))
@@ -231,22 +234,25 @@ class _Sitting:
             self.log.write(step=self.step, seconds=round(self.seconds, 3), loss=means)
         return newest
 
-    def _check(self, values: torch.Tensor, since: int) -> None:
+    def _check(self, steps: list[int], values: torch.Tensor) -> None:
         bad = torch.nonzero(~torch.isfinite(values)).flatten()
         if len(bad):
-            at = min(since + int(bad[0]) + 1, self.step)
+            first = int(bad[0])
             raise AttarError(
-                f"the loss is {float(values[bad[0]])} at step {at} of {self.total}; the state saved before it "
+                f"the loss is {float(values[first])} at step {steps[first]} of {self.total}; the state saved before it "
                 f"{'is kept in ' + str(self.store.folder) if self.store else 'was not kept'}; lower the learning rate"
             )
 
-    def _save(self) -> None:
-        if self.store is None:
-            return
+    def _check_learned(self) -> None:
         for state in self.states:
             for name in self.task.learned(state):
                 if not torch.isfinite(state[name]).all():
                     raise AttarError(f"'{name}' is not finite after step {self.step}; lower the learning rate")
+
+    def _save(self) -> None:
+        if self.store is None:
+            return
+        self._check_learned()
         self.store.save(self.step, self.states, self._facts())
         self.saved = time.monotonic()
 

@@ -51,7 +51,8 @@ class Plan:
         try:
             with (
                 compiling.switched(self.compiled),
-                torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16"),
+                # Its cache would hold a cast of every step's weights to the end of the run.
+                torch.autocast(kind, dtype=torch.bfloat16, enabled=self.dtype == "bfloat16", cache_enabled=False),
             ):
                 yield
         finally:
