@@ -206,6 +206,21 @@ def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     assert content(tmp_path) == {f"set/{name}": data for name, data in OLD.items()}
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_folder_deleted_while_it_is_filled_does_not_appear_in_part(tmp_path: Path, replace: bool) -> None:
+    target = tmp_path / "set"
+    if replace:
+        write_folder(target, b"old")
+    with (
+        pytest.raises(ResourceError, match=r"set failed: .*deleted while it was being written"),
+        atomic.folder(target, replace=replace) as tmp,
+    ):
+        atomic.write_new(tmp / "a", b"anew")
+        atomic.remove(tmp)
+        atomic.write_new(tmp / "in" / "b", b"bnew")
+    assert content(tmp_path) == ({f"set/{name}": data for name, data in OLD.items()} if replace else {})
+
+
 @pytest.mark.parametrize("name", ["a[1]", "*", "s e t", "ünï"])
 def test_recover_takes_names_literally(tmp_path: Path, name: str) -> None:
     old = tmp_path / f"{name}.attar-old-{_dead()}"

@@ -125,6 +125,6 @@ def test_a_full_disk_is_named(tmp_path: Path, fail: Callable[..., bool], at: int
 
     with pytest.raises(ResourceError, match="lock failed: the disk is full"):
         fail(hold, at, OSError(errno.ENOSPC, "no space"))
-    assert atomic.fault is None
+    assert os.listdir(tmp_path) == [] and atomic.fault is None
     with lock(tmp_path / "lock", "photos"):
         pass

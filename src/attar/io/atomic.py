@@ -206,14 +206,35 @@ def folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             point("create", tmp)
             tmp.mkdir()
-        yield tmp
-        with named(target):
-            _place(tmp, target, replace)
+        with _unmoved(tmp) as check:
+            yield tmp
+            with named(target):
+                check()
+                _place(tmp, target, replace)
     except BaseException:
         _clear(tmp)
         raise
     remove(tmp)
     recover(target)
+
+
+@contextmanager
+def _unmoved(tmp: Path) -> Iterator[Callable[[], None]]:
+    """Gives a check that a folder is still the one that it was: files written to one deleted meanwhile would be half of all."""
+    try:
+        fd = os.open(tmp, os.O_RDONLY)  # while it is open, no new folder gets its number
+    except OSError:  # the system cannot open folders
+        yield lambda: None
+        return
+
+    def check() -> None:
+        if not os.path.samestat(os.fstat(fd), os.stat(tmp)):
+            raise FileNotFoundError(errno.ENOENT, "it was deleted while it was being written", str(tmp))
+
+    try:
+        yield check
+    finally:
+        os.close(fd)
 
 
 def _place(tmp: Path, target: Path, replace: bool) -> None:

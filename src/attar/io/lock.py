@@ -35,10 +35,7 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            if _stands(fd, path):
-                path.unlink()  # while it is held: afterwards it may be another's
-        os.close(fd)
+        _release(fd, path)
 
 
 def _take(path: Path, what: str, wait: bool) -> int | None:
@@ -54,9 +51,6 @@ def _take(path: Path, what: str, wait: bool) -> int | None:
             return None
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            held = _stands(fd, path)
-            if held:
-                _sign(fd, path)
         except BlockingIOError:
             pid = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
@@ -66,16 +60,25 @@ def _take(path: Path, what: str, wait: bool) -> int | None:
         except BaseException:
             os.close(fd)
             raise
-    if not held:
-        os.close(fd)
-    return fd if held else None
+        if not _stands(fd, path):
+            os.close(fd)
+            return None
+        try:
+            point("write", path)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)  # for the messages of others
+        except BaseException:
+            _release(fd, path)
+            raise
+    return fd
 
 
-def _sign(fd: int, path: Path) -> None:
-    """Leaves the process id for the messages of others."""
-    point("write", path)
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+def _release(fd: int, path: Path) -> None:
+    """Removes the file while it is held, as afterwards it may be another's, and lets go."""
+    with contextlib.suppress(OSError):
+        if _stands(fd, path):
+            path.unlink()
+    os.close(fd)
 
 
 def _stands(fd: int, path: Path) -> bool:
