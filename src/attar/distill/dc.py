@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 
 from attar.budget import Budget
+from attar.execute.compile import in_parts
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
@@ -85,6 +86,7 @@ class DC(Method):
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         return self.path.step(self.net, state, batch, descend, self.loss)
 
+    @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
         net, params = net_for(self.net, state), unprefixed(state)
         return class_distances(net, params, batch["real"], state["image"], state["slot"], state["share"])

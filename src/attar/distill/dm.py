@@ -20,7 +20,7 @@ import torch
 from attar.augment.siamese import augment, draw
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
-from attar.match.features import class_means, features
+from attar.match.features import at_once, class_means, features, widened
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
@@ -83,7 +83,7 @@ class DM(Method):
         x, label, target = state["image"], state["label"], batch["target"]  # [M, C, H, W], [M], [K, D]
         net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=len(target))
         x = augment(x, {k: v[label] for k, v in batch["augment"].items()})
-        mean = class_means(net.features(batch["net"], x).float(), label, len(target))  # [K, D]
+        mean = class_means(widened(net.features(batch["net"], x, update=False)), label, len(target))  # [K, D]
         return (mean - target).square().sum()
 
     def finish(self, state: State, res: Resources) -> Rows:
@@ -95,7 +95,8 @@ class DM(Method):
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
         images = real.n_classes * self.batch
+        active = max(kept, at_once(net, images))  # real and kept images pass one after the other
         return Cost(
             flops_per_step=2 * net.macs * (images + 3 * kept),
-            memory=4 * real.example_bytes * (3 * images + 12 * kept) + kept * activation_bytes(net),
+            memory=4 * real.example_bytes * (3 * images + 12 * kept) + active * activation_bytes(net),
         )

@@ -22,6 +22,7 @@ import torch
 from attar.augment.siamese import augment, draw
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
+from attar.execute.compile import in_parts
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
@@ -100,6 +101,7 @@ class DSA(Method):
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         return self.path.step(self.net, state, batch, descend, self.loss)
 
+    @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
         net, params = net_for(self.net, state), unprefixed(state)
         image = augment(state["image"], {k: v[state["label"]] for k, v in batch["augment"].items()})

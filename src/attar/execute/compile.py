@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _on: ContextVar[bool] = ContextVar("compiled", default=False)
 
@@ -33,7 +35,16 @@ def fast(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     ``fn`` must be hashable, equal for equal work (a bound method of a frozen object), and a function of tensors.
     """
-    return _compiled(fn) if _on.get() else fn
+    return _compiled(fn) if _on.get() and not getattr(fn, "in_parts", False) else fn
+
+
+def in_parts(fn: Function) -> Function:
+    """Marks a function that calls :func:`fast` on its parts, as a loop over classes does, and stays eager itself.
+
+    Compiled whole, the loop would be unrolled: a graph that grows with the classes and takes minutes to compile.
+    """
+    fn.in_parts = True  # pyright: ignore[reportFunctionMemberAccess]
+    return fn
 
 
 @lru_cache(maxsize=64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cross_entropy
 
+from attar.execute.compile import fast
+from attar.match.features import widened
 from attar.nets.net import Net
 
 Params = dict[str, torch.Tensor]
@@ -26,7 +28,7 @@ def class_gradient(net: Net, params: Params, x: torch.Tensor, label: torch.Tenso
 
     def objective(weights: Params) -> torch.Tensor:
         logits = net({**params, **weights}, x, train=not net.has_batch_statistics)
-        return (cross_entropy(logits.float(), label, reduction="none") * weight).sum()
+        return (cross_entropy(widened(logits), label, reduction="none") * weight).sum()
 
     return torch.func.grad(objective)(matched)
 
@@ -72,13 +74,26 @@ def class_distances(
     Args:
         real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. slot, share: [K, m], from :func:`slots`.
     """
+    of_class = fast(class_distance)
     total = torch.zeros((), device=image.device)
     for k, x in enumerate(real):
-        label = torch.full((len(x),), k, device=x.device)
-        target = class_gradient(net, params, x, label, torch.full((len(x),), 1 / len(x), device=x.device))
-        kept = class_gradient(net, params, image[slot[k]], torch.full_like(slot[k], k), share[k])
-        total = total + distance(kept, {name: g.detach() for name, g in target.items()})
+        label = torch.full((), k, device=x.device)
+        total = total + of_class(net, params, x, image[slot[k]], share[k], label)
     return total
+
+
+def class_distance(
+    net: Net, params: Params, real: torch.Tensor, kept: torch.Tensor, share: torch.Tensor, label: torch.Tensor
+) -> torch.Tensor:
+    """The share of one class, which is compiled once for all of them.
+
+    Args:
+        real: [B, C, H, W]. kept: [m, C, H, W]. share: [m], summing to 1. label: int64, a scalar.
+    """
+    even = torch.full(real.shape[:1], 1 / len(real), dtype=real.dtype, device=real.device)  # [B]
+    target = class_gradient(net, params, real, label.expand(len(real)), even)
+    found = class_gradient(net, params, kept, label.expand(len(kept)), share)
+    return distance(found, {name: g.detach() for name, g in target.items()})
 
 
 @torch.no_grad()

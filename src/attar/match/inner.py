@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from attar.augment import siamese
 from attar.errors import UsageError
 from attar.execute.compile import fast
+from attar.match.features import widened
 from attar.match.gradients import calibrate
 from attar.method import Batch, Cost, Descend, Loss, State
 from attar.nets.build import build
@@ -154,6 +155,6 @@ def gradient(net: Net, params: Params, x: torch.Tensor, label: torch.Tensor) -> 
     """Gradient of the mean cross entropy for all trainable weights: name -> tensor of the weight's shape."""
 
     def objective(weights: Params) -> torch.Tensor:
-        return cross_entropy(net({**params, **weights}, x, train=True).float(), label)
+        return cross_entropy(widened(net({**params, **weights}, x, train=True)), label)
 
     return torch.func.grad(objective)({k: params[k] for k in net.trainable})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from attar.budget import Budget
-from attar.errors import UsageError
+from attar.errors import DataError, UsageError
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -24,9 +24,10 @@ def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str) -> dict[str
 
     Raises:
         UsageError: an unknown kind.
-        DataError: a class smaller than its share, for a real start.
+        DataError: a set without classes, or a class without examples; a class smaller than its share, for a real start.
     """
     check(kind)
+    _check_classes(real)
     counts = budget.counts(real.sizes, example_bytes=real.example_bytes, names=real.class_names, limited=kind == "real")
     label = torch.repeat_interleave(torch.arange(real.n_classes), torch.tensor(counts))
     if kind == "noise":
@@ -44,3 +45,11 @@ def check(kind: str) -> None:
     """Refuses an unknown start."""
     if kind not in STARTS:
         raise UsageError(f"start '{kind}' is unknown; use {' or '.join(STARTS)}")
+
+
+def _check_classes(real: RealSet) -> None:
+    if not real.n_classes:
+        raise DataError(f"{real.name} has no classes to distil; give labels, or choose examples with attar select")
+    for name, size in zip(real.class_names, real.sizes):
+        if not size:
+            raise DataError(f"class '{name}' of {real.name} has no examples to learn from; remove it or add some")
