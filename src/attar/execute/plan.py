@@ -18,8 +18,8 @@ from attar.execute import compile as compiling
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALL = 2e9
 """Floating-point operations a step below which a second thread costs more than it gives."""
-LARGE = 2e14
-"""Floating-point operations of a whole run above which compiling (4 to 45 s a graph) pays."""
+LARGE = 1e13
+"""Floating-point operations of a whole run (two minutes on two cores) above which compiling (4 to 45 s a graph) pays."""
 
 
 @dataclass(frozen=True, kw_only=True)
