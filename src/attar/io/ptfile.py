@@ -186,6 +186,8 @@ def _parts(loaded: list[Any], index: int) -> tuple[Any, Any]:
     first = loaded[0]
     if len(loaded) == 2:
         return first, loaded[1]
+    if isinstance(first, dict) and "images" in first and "labels" in first:  # what attar export writes
+        return first["images"], first["labels"]
     if isinstance(first, dict):
         if not isinstance(first.get("data"), (list, tuple)) or not first["data"]:
             raise Refusal("is a dictionary without a list of sets under 'data'")

@@ -1,0 +1,121 @@
+"""attar evaluate and attar compare, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from cli_kit import QUICK, Said, content
+
+import attar
+
+Say = Callable[..., Said]
+
+
+def test_evaluate_prints_and_records_scores(say: Say, dm: Path) -> None:
+    before = attar.open(dm)
+    done = say("evaluate", "dm", *QUICK)
+    assert (done.code, done.err) == (0, "")
+    scores = attar.open("dm").manifest["scores"]
+    assert [s["images"] for s in scores] == ["exact", "8-bit"]
+    assert f"{scores[0]['last_mean']:.3f}" in done.out
+    assert f"{scores[0]['baseline']['random']['last_mean']:.3f}" in done.out
+    assert scores[0]["protocol"] == "dsa, 2 epochs" and scores[0]["seeds"] == 2
+    after = attar.open("dm")
+    assert torch.equal(after.images, before.images) and after.manifest["lineage"] == before.manifest["lineage"]
+    assert say("verify", "dm").code == 0
+    assert f"{scores[0]['last_mean']:.3f}" in (dm / "README.md").read_text()
+
+
+def test_the_same_evaluation_again_trains_nothing_and_writes_nothing(
+    say: Say, dm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = say("evaluate", "dm", *QUICK)
+    before = content(dm)
+    monkeypatch.setattr("attar.evaluate.bench.train", None)
+    again = say("evaluate", "dm", *QUICK)
+    assert (again.code, again.out) == (0, first.out)
+    assert content(dm) == before
+
+
+@pytest.fixture
+def short_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training on all real examples stops after an epoch."""
+    monkeypatch.setattr("attar.evaluate.protocol.FULL_EPOCHS", 1)
+
+
+@pytest.mark.usefixtures("short_full")
+def test_evaluate_with_several_networks_and_another_protocol(say: Say, random: Path) -> None:
+    nets = "convnet:width=8:depth=1,mlp:width=8"
+    flags = ("--nets", nets, "--protocol", "dc", "--epochs", 1, "--seeds", 1, "--full", "--no-random", "--json")
+    scores = say("evaluate", "random", *flags).json["scores"]
+    assert [s["network"] for s in scores] == ["convnet:depth=1:width=8", "mlp:width=8"]
+    assert all(s["protocol"].startswith("dc") and s["images"] == "exact" for s in scores)
+    assert all(set(s["baseline"]) == {"full"} for s in scores)
+    assert all(0 <= s["last_mean"] <= 1 for s in scores)
+
+
+def test_scores_of_other_networks_stay(say: Say, random: Path) -> None:
+    for net in ("convnet:width=8:depth=1", "mlp", "convnet:width=8:depth=1"):
+        assert say("evaluate", "random", "--net", net, "--epochs", 1, "--seeds", 1, "--no-random").code == 0
+    networks = [s["network"] for s in attar.open("random").manifest["scores"]]
+    assert len(networks) == 2 and networks[1].startswith("mlp")
+
+
+def test_evaluate_reads_the_data_as_the_set_was_made(say: Say) -> None:
+    say("select", "digits", "--method", "random", "--size", 6, "--test-fraction", 0.5, "--out", "six")
+    scores = say("evaluate", "six", *QUICK, "--threads", 1, "--json").json["scores"]
+    assert scores[0]["test"]["rows"] == attar.open("six").manifest["source"]["rows"] - 1 == 898
+    refused = say("evaluate", "six", *QUICK, "--size", 5)
+    assert refused.code == 3 and "5 x 5" in refused.err
+
+
+def test_evaluate_with_real_data_given(say: Say, dm: Path, tmp_path: Path) -> None:
+    given = say("evaluate", "dm", *QUICK, "--real", "digits", "--json").json["scores"]
+    assert given == say("evaluate", "dm", *QUICK, "--json").json["scores"]
+
+
+def test_evaluate_scores_a_published_file(say: Say, dm: Path) -> None:
+    own = say("evaluate", "dm", *QUICK, "--protocol", "dc", "--json").json["scores"][0]
+    assert say("export", "dm", "--to", "small.pt", "--format", "pt").code == 0
+    done = say("evaluate", "small.pt", "--real", "digits", *QUICK, "--protocol", "dc", "--json")
+    assert done.code == 0, done.err
+    assert done.json["scores"][0]["accuracies"] == own["accuracies"]
+
+
+def compared(out: str) -> tuple[str, ...]:
+    methods = "random,herding,dm:steps=3:batch=4,dm:steps=2:batch=4"
+    return ("compare", "digits", "--methods", methods, "--ipc", "1,2", *QUICK, "--out", out)
+
+
+def test_compare_makes_a_table_and_goes_on_where_it_was(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = say(*compared("c"))
+    assert (done.code, done.err) == (0, "")
+    for word in ("random", "herding", "dm:steps=3:batch=4", "dm:steps=2:batch=4", "look at it: c/compare.html"):
+        assert word in done.out
+    rows = json.loads(Path("c/compare.json").read_text())
+    assert [(r["method"], r["ipc"], r["rows"]) for r in rows] == [
+        (m, n, 10 * n) for m in ("random", "herding", "dm:steps=3:batch=4", "dm:steps=2:batch=4") for n in (1, 2)
+    ]
+    assert all(attar.verify(r["folder"])["good"] for r in rows)
+    assert Path("c/compare.html").is_file() and Path("c/compare.md").read_text().count("|") > 10
+    before = content(Path("c"))
+    monkeypatch.setattr("attar.verbs.make.run", None)
+    monkeypatch.setattr("attar.evaluate.bench.train", None)
+    again = say(*compared("c"))
+    assert (again.code, again.out) == (0, done.out)
+    assert content(Path("c")) == before
+
+
+@pytest.mark.usefixtures("short_full")
+def test_compare_passes_settings_to_the_methods_that_have_them(say: Say) -> None:
+    words = ("compare", "digits", "--methods", "random,dm:batch=4:net=convnet", "--steps", 2, "--ipc", 1)
+    done = say(*words, *QUICK, "--full", "--out", "c", "--json")
+    assert done.code == 0, done.err
+    assert [r["method"] for r in done.json["rows"]] == ["random", "dm:batch=4:net=convnet"]
+    made = attar.open(done.json["rows"][1]["folder"]).manifest["lineage"][0]
+    assert (made["settings"]["steps"], made["settings"]["batch"], made["steps"]) == (2, 4, 2)
+    assert all("full" in r["score"]["baseline"] for r in done.json["rows"])
