@@ -52,10 +52,9 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
         whole = isinstance(manifest, dict) and text == encode(manifest)
     except (ValueError, TypeError, RecursionError) as e:
         raise DataError(f"{path} is damaged ({type(e).__name__}: {e}); restore the folder from a copy") from e
-    if isinstance(manifest, dict) and _newer(manifest.get("schema")):
-        raise DataError(
-            f"{path} has schema {manifest['schema']}, newer than {SCHEMA}, the newest known here; update attar"
-        )
+    schema = manifest.get("schema") if isinstance(manifest, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise DataError(f"{path} has schema {schema}, newer than {SCHEMA}, the newest known here; update attar")
     if not whole:
         raise DataError(f"{path} was changed after it was written; restore the folder from a copy")
     wrong = fault(manifest, FIELDS)
@@ -108,10 +107,6 @@ def _inside(name: str) -> bool:
     """Whether a file name stays inside its folder."""
     plain = str(PurePosixPath(name)) == name and not name.startswith("/") and not set("\\:\0") & set(name)
     return plain and ".." not in PurePosixPath(name).parts and name not in ("", ".", MANIFEST)
-
-
-def _newer(schema: Any) -> bool:
-    return isinstance(schema, int) and schema > SCHEMA
 
 
 def _absent(folder: Path) -> UsageError | DataError:
