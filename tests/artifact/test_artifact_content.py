@@ -108,7 +108,7 @@ def test_no_name_breaks_the_card(subset: Path, tmp_path: Path, name: str) -> Non
     kept.manifest["class_names"] = [name + str(k) for k in range(10)]
     kept.save(tmp_path / "named")
     _, header, text = (tmp_path / "named" / "README.md").read_text().split("---\n", 2)
-    assert list(yaml.safe_load(header))[0] == "license"
+    assert next(iter(yaml.safe_load(header))) == "license"
     assert "<b>" not in text and "\x07" not in text
     title = next(line for line in text.splitlines() if line.startswith("# "))
     assert title.endswith(", made small")
