@@ -231,6 +231,13 @@ def test_recover_takes_names_literally(tmp_path: Path, name: str) -> None:
     assert content(tmp_path / name) == OLD and not old.exists() and other.exists()
 
 
+def test_recover_sweeps_what_the_dead_left_of_this_folder(tmp_path: Path) -> None:
+    for name in ("set", f"set.attar-old-{_dead()}", f"set.attar-tmp-{_dead()}-0", f"set-2.attar-tmp-{_dead()}-0"):
+        (tmp_path / name / "in").mkdir(parents=True)
+    atomic.recover(tmp_path / "set")
+    assert sorted(p.name.partition(".")[0] for p in tmp_path.iterdir()) == ["set", "set-2"]
+
+
 def test_recover_leaves_what_a_living_process_is_at(tmp_path: Path) -> None:
     old = tmp_path / f"set.attar-old-{atomic.owner()}"
     write_folder(old, b"old")

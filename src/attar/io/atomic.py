@@ -200,7 +200,8 @@ def folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     tmp = temporary(target)
     if replace:
         recover(target)
-    sweep(target.parent, target.name + TEMPORARY)
+    else:
+        sweep(target.parent, target.name + TEMPORARY)
     try:
         with named(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -298,13 +299,17 @@ def _clear(tmp: Path) -> None:
 
 
 def recover(target: Path) -> None:
-    """Puts back the old folder if a crash came between the two renames of a system without exchange."""
+    """Tidies up what crashes left of a folder's making.
+
+    Puts back the old folder if a crash came between the two renames of a system without exchange; sweeps the rest.
+    """
     for old in _left(target.parent, target.name + OLD, OLD):
-        if target.exists():
-            remove(old)
-        else:
+        if not target.exists():
             with named(target):
                 os.rename(old, target)
+        with contextlib.suppress(ResourceError):
+            remove(old)
+    sweep(target.parent, target.name + TEMPORARY)
 
 
 def sweep(parent: Path, prefix: str = "") -> int:
