@@ -15,6 +15,7 @@ import json
 import platform
 import random
 import shlex
+import subprocess
 import sys
 import tempfile
 import time
@@ -96,6 +97,7 @@ def facts(given: argparse.Namespace, began: float) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", "benchmarks/reliability.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
+        "commit": commit(),
         "seconds": round(time.time() - began),
         "seed": given.seed,
         "versions": {
@@ -115,6 +117,12 @@ def facts(given: argparse.Namespace, began: float) -> dict[str, Any]:
             "refused": "times that a run ended otherwise than it should",
         },
     }
+
+
+def commit() -> str:
+    """What was tested."""
+    asked = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return asked.stdout.strip() or "unknown"
 
 
 def cpu() -> str:

@@ -97,7 +97,7 @@ class Child:
     @property
     def states(self) -> int:
         """Saved states that it put in their places."""
-        return int.from_bytes(self.notes.read_bytes()[8:16], "little")
+        return int.from_bytes(self._noted()[8:16], "little")
 
     @property
     def said(self) -> str:
@@ -108,9 +108,12 @@ class Child:
     @property
     def trail(self) -> list[tuple[str, str]]:
         """Word and name of every point."""
-        data = self.notes.read_bytes()
+        data = self._noted()
         lines = data[16 : int.from_bytes(data[:8], "little")].decode().splitlines()
         return [(word, name) for word, _, name in (line.partition(" ") for line in lines)]
+
+    def _noted(self) -> bytes:
+        return self.notes.read_bytes() if self.notes.exists() else b""  # it may have died before
 
 
 class Zygote:
