@@ -1,0 +1,279 @@
+"""The verbs in Python: one line each, clear refusals, and methods and networks of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+from verbs_kit import TINY, same
+
+import attar
+from attar.distill.dm import DM
+from attar.errors import DataError, UsageError
+from attar.method import Method, Rows
+from attar.optim import Opt
+from attar.params import pixels
+from attar.select.random import Random
+
+NET = "convnet:width=8:depth=1"
+
+
+def test_one_line_each(apart: Path) -> None:
+    kept = attar.distill("digits", out="small", **TINY)
+    chosen = attar.select("digits", method="random", ipc=1, out="chosen")
+    assert attar.verify("small")["good"]
+    assert len(attar.evaluate("small", nets=NET, seeds=2, epochs=1)) == 2
+    assert "<html" in attar.report("small", out="page.html")
+    assert (apart / "page.html").read_text() == attar.report("small")
+    assert attar.export("small", to="small.npz", format="npz") == Path("small.npz")
+    assert same(attar.rerun("small", out="again"), kept)
+    assert attar.open("chosen").kind == chosen.kind == "subset"
+    assert {m["name"] for m in attar.methods()} >= {"dm", "random"}
+    assert attar.methods("dm")[0]["settings"][0]["name"] == "steps"
+    assert attar.cache()["folder"] == os.environ["ATTAR_CACHE"]
+    rows = attar.compare("digits", methods=("random",), ipc=1, out="c", nets=NET, seeds=1, epochs=1)
+    assert [(r["method"], r["rows"]) for r in rows] == [("random", 10)]
+
+
+def test_a_condensed_in_memory_goes_through_the_verbs(apart: Path) -> None:
+    kept = attar.distill("digits", **TINY)
+    assert kept.path is None
+    scores = attar.evaluate(kept, nets=NET, seeds=1, epochs=1)
+    assert scores[0]["rows"] == 10 and kept.manifest["scores"] == []
+    assert "<html" in attar.report(kept)
+    attar.export(kept, to="x.pt", format="pt")
+    kept.save("later")
+    assert same(attar.open("later"), kept)
+
+
+def test_evaluate_may_leave_the_folder_alone(apart: Path) -> None:
+    attar.select("digits", method="random", ipc=1, out="set")
+    before = (apart / "set" / "condensed.json").read_bytes()
+    attar.evaluate("set", nets=NET, seeds=1, epochs=1, save=False)
+    assert (apart / "set" / "condensed.json").read_bytes() == before
+
+
+def test_a_method_with_its_settings() -> None:
+    method = DM(**{k: v for k, v in TINY.items() if k != "ipc"})
+    made = attar.distill("digits", method=method, ipc=1)
+    assert same(made, attar.distill("digits", **TINY))
+    assert made.manifest["lineage"][0]["method"] == "dm"
+    assert attar.select("digits", method=Random(), ipc=1).manifest["lineage"][0]["method"] == "random"
+    with pytest.raises(UsageError, match="there is no setting 'steps'"):
+        attar.distill("digits", method=method, ipc=1, steps=5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mean(Method):
+    """Pulls noise to the class means; a method of one's own, named like nothing in the registry."""
+
+    steps: int = 5
+    "Updates."
+
+    paper: ClassVar[str] = "none"
+
+    @property
+    def learn(self) -> dict[str, Opt]:
+        return {"image": Opt(lr=0.5)}
+
+    def init(self, real: Any, budget: Any, seeds: Any, res: Any) -> dict[str, torch.Tensor]:
+        return pixels.start(real, budget, seeds, kind="noise")
+
+    def draw(self, real: Any, seeds: Any, res: Any, step: int) -> dict[str, torch.Tensor]:
+        return {"mean": torch.stack([real.draw(c).mean(0) for c in real.classes])}
+
+    def loss(self, state: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return (state["image"] - batch["mean"][state["label"]]).square().sum()
+
+    def finish(self, state: dict[str, torch.Tensor], res: Any) -> Rows:
+        return Rows(columns={"image": state["image"], "label": state["label"]}, recipe={"protocol": "dc"})
+
+
+def test_a_method_of_ones_own() -> None:
+    made = attar.distill("digits", method=Mean(), ipc=1)
+    real = attar.load("digits").train
+    means = torch.stack([real.draw(c).mean(0) for c in real.classes])
+    assert torch.allclose(made.images, means, atol=1e-4)
+    assert made.manifest["lineage"][0]["method"].endswith(":Mean")
+
+
+def test_a_class_that_shares_a_name_with_a_registered_one_is_another() -> None:
+    theirs = dataclasses.dataclass(frozen=True, kw_only=True)(type("DM", (Mean,), {"__doc__": "Mine."}))
+    assert attar.distill("digits", method=theirs(), ipc=1).manifest["lineage"][0]["method"] != "dm"
+
+
+def test_a_method_and_a_network_from_files(apart: Path) -> None:
+    (apart / "mine.py").write_text(inspect.getsource(Mean).join([HEAD, ""]))
+    (apart / "net.py").write_text(NETWORK)
+    made = attar.distill("digits", method="mine.py:Mean", ipc=1, steps=2, out="set")
+    assert made.manifest["lineage"][0]["method"] == "mine.py:Mean"
+    assert same(attar.rerun("set", out="again"), made)
+    scores = attar.evaluate("set", nets="net.py:Linear", seeds=1, epochs=1)
+    assert scores[0]["network"].endswith("net.py:Linear")
+    assert len(attar.distill("digits", **{**TINY, "net": "net.py:Linear"})) == 10
+
+
+HEAD = """import dataclasses
+from typing import Any, ClassVar
+
+import torch
+
+from attar.method import Method, Rows
+from attar.optim import Opt
+from attar.params import pixels
+
+
+"""
+NETWORK = """
+import torch
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, channels, size, classes):
+        super().__init__()
+        self.last = torch.nn.Linear(channels * size[0] * size[1], classes)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+"""
+
+
+def test_minutes_stop_early_at_a_finite_state(apart: Path) -> None:
+    made = attar.distill("digits", **{**TINY, "steps": 10_000_000}, minutes=0.01, compile=False, out="set")
+    steps = made.manifest["lineage"][0]["steps"]
+    assert 0 < steps < 10_000_000
+    assert torch.isfinite(made.images).all()
+    assert made.manifest["lineage"][0]["minutes"] == 0.01
+    assert attar.verify("set")["good"]
+
+
+class Counted:
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, int] = {}
+        self.total: dict[str, int] = {}
+        self.open = ""
+
+    def start(self, label: str, total: int, done: int = 0) -> None:
+        self.open, self.total[label], self.done[label] = label, total, done
+
+    def advance(self, n: int = 1, **facts: float) -> None:
+        self.done[self.open] += n
+
+    def stop(self) -> None:
+        self.open = ""
+
+
+def test_progress_is_told_of_every_step() -> None:
+    seen = Counted()
+    kept = attar.distill("digits", progress=seen, **{**TINY, "steps": 23})
+    assert seen.done["dm ipc 1"] == seen.total["dm ipc 1"] == 23
+    attar.evaluate(kept, nets=NET, seeds=2, epochs=3, eight_bit=False, augment="none", progress=seen)
+    assert seen.done == seen.total and seen.open == ""
+    assert len(seen.done) >= 3
+
+
+def test_an_unknown_keyword_names_the_nearest() -> None:
+    for wrong, near in (("stepz", "steps"), ("icp", "ipc"), ("devise", "device"), ("lr", "lr_img"), ("sead", "seed")):
+        with pytest.raises(UsageError, match=f"there is no setting '{wrong}'; did you mean '{near}'"):
+            attar.distill("digits", **{wrong: 1})
+    with pytest.raises(UsageError, match="there is no setting 'siz'; did you mean 'size'"):
+        attar.evaluate("x", siz=3)
+    with pytest.raises(UsageError, match="none of the methods has a setting 'stepz'; did you mean 'steps'"):
+        attar.compare("digits", methods="dm", out="c", stepz=3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"steps": "3"}, "steps='3' is not of type int"),
+        ({"steps": 2.5}, "steps=2.5 is not of type int"),
+        ({"steps": True}, "steps=True is not of type int"),
+        ({"lr_img": "x"}, "lr_img='x' is not of type float"),
+        ({"seed": 1.5}, "seed=1.5 is not of type int"),
+        ({"seed": None}, "seed=None is not of type int"),
+        ({"minutes": "3"}, "minutes='3' is not of type float"),
+        ({"minutes": float("inf")}, "minutes=inf must be a positive number"),
+        ({"compile": 1}, "compile=1 is not of type bool"),
+        ({"ipc": 1.5}, "ipc=1.5 is not a whole number"),
+        ({"ipc": True}, "ipc=True is not a whole number"),
+        ({"ipc": ()}, r"ipc=\(\) is not a whole number"),
+        ({"ipc": [1, "x"]}, "is not a whole number"),
+        ({"rows": 2.5}, "rows=2.5 is not of type int"),
+        ({"save_every": float("nan")}, "save_every=nan is not a finite number"),
+        ({"threads": "x"}, "threads='x' is not of type int"),
+    ],
+    ids=str,
+)
+def test_settings_of_a_wrong_type_are_named(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        attar.distill("digits", **wrong)
+
+
+def test_a_setting_that_is_not_a_number_is_refused_whoever_wrote_the_method() -> None:
+    wild = dataclasses.make_dataclass("Wild", [("much", float, 0.0)], bases=(Mean,), frozen=True, kw_only=True)
+    with pytest.raises(UsageError, match="much=nan is not a finite number"):
+        attar.distill("digits", method=wild(much=float("nan")), ipc=1)
+
+
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    g = np.random.default_rng(0)
+    return g.integers(0, 256, (40, 8, 8, 3), np.uint8), np.arange(40) % 2
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dictionary", "torch dataset"])
+def test_data_in_memory(apart: Path, kind: str) -> None:
+    images, labels = arrays()
+    source: Any = (images, labels)
+    if kind == "dictionary":
+        source = {"images": images, "labels": labels}
+    if kind == "torch dataset":
+        source = TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels))
+    made = attar.select(source, method="random", ipc=2, out="set")
+    assert len(made) == 4 and made.manifest["lineage"][0]["source"] is None
+    with pytest.raises(UsageError, match="made from data in memory, so it cannot be made again"):
+        attar.rerun("set", out="again")
+    with pytest.raises(UsageError, match="made from data in memory; give them"):
+        attar.evaluate("set", nets=NET, seeds=1, epochs=1)
+    assert attar.evaluate("set", real=source, nets=NET, seeds=1, epochs=1)[0]["rows"] == 4
+    assert "<html" in attar.report("set")
+
+
+def test_data_that_went_away_are_told_with_the_remedy(apart: Path) -> None:
+    images, labels = arrays()
+    np.savez(apart / "here.npz", images=images, labels=labels)
+    attar.select("here.npz", method="random", ipc=2, out="set")
+    (apart / "here.npz").rename(apart / "there.npz")
+    with pytest.raises(
+        UsageError, match=r"cannot be read \(there is nothing at here.npz; .*\); give them, as in --real"
+    ):
+        attar.evaluate("set", nets=NET, seeds=1, epochs=1)
+    assert attar.evaluate("set", real="there.npz", nets=NET, seeds=1, epochs=1)
+    with pytest.raises(UsageError, match=r"there is nothing at here\.npz"):
+        attar.rerun("set", out="again")
+    assert "<html" in attar.report("set")
+
+
+def test_a_dry_run_returns_the_estimate() -> None:
+    found = attar.distill("digits", dry_run=True, ipc=(1, 10), steps=3)
+    assert found["kept_rows"] == [10, 100] and found["steps"] == 3
+    assert attar.select("digits", dry_run=True)["steps"] == 0
+
+
+def test_a_budget_that_the_data_cannot_give_is_refused() -> None:
+    for call in (lambda: attar.select("digits", ipc=1000), lambda: attar.select("digits", ipc=1000, dry_run=True)):
+        with pytest.raises(DataError, match="asks for 1000 examples of every class but class '0' has 142"):
+            call()
+
+
+def test_a_method_of_the_other_verb_is_refused() -> None:
+    with pytest.raises(UsageError, match="method 'random' is for attar select, not attar distill"):
+        attar.distill("digits", method="random")
