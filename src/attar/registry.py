@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -38,6 +39,9 @@ METHODS: tuple[Entry, ...] = (
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
 )  # fmt: skip
 
+USER = "attar_user_method_"
+"""How the module names of files begin, so that they stand in nobody's way."""
+
 GROUP = "attar.methods"
 """Entry-point group of plug-ins: name = "package.module:Class"."""
 
@@ -66,6 +70,14 @@ def find(name: str) -> type[Method]:
     if ":" in name:
         return load(name)
     raise UsageError(f"there is no method '{name}'; {nearest(name, names())}, or give my.py:MyMethod")
+
+
+def name_of(kind: type[Method]) -> str:
+    """The name that finds a class again: the registered one, ``file.py:Class`` of one from a file, else ``module:Class``."""
+    where, name = kind.__module__, kind.__qualname__
+    if where.startswith(USER):
+        return f"{sys.modules[where].__file__}:{name}"
+    return next((e.name for e in METHODS if e.target == f"{where}:{name}"), f"{where}:{name}")
 
 
 def load(target: str) -> type[Method]:
@@ -100,7 +112,7 @@ def _from_file(where: str) -> object:
     path = Path(where)
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give the path of a Python file, as in my.py:MyMethod")
-    known = f"attar_user_{path.stem}_{abs(hash(str(path.resolve())))}"
+    known = f"{USER}{path.stem}_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()}"
     if known in sys.modules:
         return sys.modules[known]
     spec = importlib.util.spec_from_file_location(known, path)

@@ -25,7 +25,7 @@ def docstrings(method: Method) -> None:
     text, all_text = module_doc(kind), module_doc(kind) + "\n" + (kind.__doc__ or "")
     require(bool(kind.paper.strip()), "the class names no paper (paper: ClassVar[str])")
     require(len(text.splitlines()) > 2, "the file has no text at its head")
-    author = re.split(r"[\s,]+", kind.paper.strip())[0]
+    author = re.findall(r"\w+", kind.paper)[0]
     require(author.lower() in text.lower(), f"the text at the head of the file does not name the paper ({kind.paper})")
     formula = any(re.match(r"\s{2,}\S.*=", line) for line in text.splitlines())
     require(formula, "the text at the head of the file has no formula (an indented line with =)")
@@ -70,15 +70,14 @@ def flags_round_trip(method: Method) -> None:
 
 
 def name_of(method: Method) -> str:
-    """The name that finds the class again: the registered one, or module:Class.
+    """The name that finds the class again.
 
     Raises:
-        AssertionError: it cannot be found by a name.
+        AssertionError: there is none.
     """
     kind = type(method)
-    target = f"{kind.__module__}:{kind.__qualname__}"
-    name = next((e.name for e in registry.METHODS if e.target == target), target)
-    found = registry.find(name) if "<locals>" not in target else None
+    name = registry.name_of(kind)
+    found = registry.find(name) if "<locals>" not in name else None
     require(found is kind, f"'{name}' does not lead to the class; define it at the top of a module")
     return name
 

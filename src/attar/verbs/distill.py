@@ -78,7 +78,7 @@ def result(job: Job, progress: Progress | None) -> Condensed | list[Condensed]:
 def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Job:
     """Sorts keywords into the settings of the method, the budget, the data and the computation."""
     if isinstance(method, Method):
-        name, made = registered(type(method)), method
+        name, made = registry.name_of(type(method)), method
         sitting, amount, data, compute = divide(settings, (Sitting, Amount, Data, Compute))
     else:
         name = method
@@ -94,9 +94,3 @@ def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None,
         out=Path(out).expanduser() if out is not None else None,
         **vars(sitting),
     )
-
-
-def registered(kind: type[Method]) -> str:
-    """The command-line name of a method's class; ``module:Class`` where it has none."""
-    target = f"{kind.__module__}:{kind.__qualname__}"
-    return next((e.name for e in registry.METHODS if e.target == target), target)
