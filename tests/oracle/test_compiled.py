@@ -1,0 +1,109 @@
+"""Compiled losses against eager ones, and what happens without a C++ compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch._dynamo import config as dynamo
+from torch._dynamo.utils import counters
+
+from attar.budget import Budget
+from attar.distill.dc import DC
+from attar.distill.dm import DM
+from attar.distill.dsa import DSA
+from attar.errors import ResourceError
+from attar.execute import plan
+from attar.execute.compile import fast, in_parts, switched
+from attar.execute.plan import Plan
+from attar.method import Method
+from attar.run import run, tensors_of
+from attar.testing.toys import toy
+from attar.testing.trial import Moment, moment
+
+needs_compiler = pytest.mark.skipif(not plan.compiler_at_hand(), reason="compiling on the CPU needs a C++ compiler")
+NET = "convnet:width=4:depth=1"
+METHODS = {
+    "dm": DM(steps=3, batch=4, net=NET),
+    "dc": DC(steps=3, batch=4, net=NET, outer=2, inner=1),
+    "dsa with batch norm": DSA(steps=3, batch=4, net=NET + ":norm=batch", augment="flip", outer=2, inner=1),
+}
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Compiles inside the block, where a function that cannot be compiled is an error and not left eager."""
+    counters.clear()
+    with switched(True), dynamo.patch(suppress_errors=False):
+        yield
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not counters["graph_break"], dict(counters["graph_break"])
+
+
+def loss_and_gradient(method: Method, at: Moment) -> tuple[torch.Tensor, torch.Tensor]:
+    image = at.state["image"].clone().requires_grad_()
+    loss = fast(method.loss)({**at.state, "image": image}, tensors_of(at.batch))
+    return loss.detach(), torch.autograd.grad(loss, image)[0]
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_compiled_loss_agrees_with_eager(name: str) -> None:
+    method = METHODS[name]
+    at = moment(method)
+    loss, grad = loss_and_gradient(method, at)
+    with compiling():
+        same_loss, same_grad = loss_and_gradient(method, at)
+    assert torch.allclose(loss, same_loss, rtol=1e-4)
+    assert float((grad - same_grad).norm()) < 1e-4 * float(grad.norm())
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_compiled_run_ends_where_an_eager_one_does(name: str) -> None:
+    budget = Budget(ipc=2)
+    eager = run(METHODS[name], toy(), [budget], seed=0, plan=Plan()).states[0]
+    with dynamo.patch(suppress_errors=False):
+        one, two = (run(METHODS[name], toy(), [budget], seed=0, plan=Plan(compiled=True)).states[0] for _ in range(2))
+    assert torch.equal(one["image"], two["image"])
+    assert torch.allclose(one["image"], eager["image"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_in_parts_is_not_compiled_whole() -> None:
+    """Its graph would grow with the classes."""
+
+    @in_parts
+    def loop(x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    with switched(True):
+        assert fast(loop) is loop
+        assert fast(METHODS["dc"].loss) == METHODS["dc"].loss
+        assert fast(METHODS["dm"].loss) != METHODS["dm"].loss
+    assert fast(METHODS["dm"].loss) == METHODS["dm"].loss
+
+
+def test_without_a_compiler_a_long_run_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = {"device": "cpu", "flops_per_step": 1e12, "steps": 10_000}
+    monkeypatch.setattr(plan, "compiler_at_hand", lambda: True)
+    assert plan.make(**long).compiled
+    assert not plan.make(device="cpu", flops_per_step=1e3, steps=10).compiled
+    monkeypatch.setattr(plan, "compiler_at_hand", lambda: False)
+    assert not plan.make(**long).compiled
+    assert not plan.make(**long, compiled=False).compiled
+    with pytest.raises(ResourceError, match=r"needs a C\+\+ compiler .* install g\+\+"):
+        plan.make(device="cpu", compiled=True)
+
+
+def test_a_compiler_is_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not plan.compiler_at_hand()
+    tool = tmp_path / "g++"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert plan.compiler_at_hand()

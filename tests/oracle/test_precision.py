@@ -1,0 +1,63 @@
+"""Half precision for the networks: runs work, and gradients keep their direction."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.functional import cosine_similarity
+
+from attar.budget import Budget
+from attar.distill.dc import DC
+from attar.distill.dm import DM
+from attar.execute.plan import Plan
+from attar.match.features import class_means, features
+from attar.method import Method
+from attar.nets.fit import net_of
+from attar.run import run
+from attar.seeds import Seeds
+from attar.testing.hooks import gradients
+from attar.testing.toys import toy
+from attar.testing.trial import moment
+
+NET = "convnet:width=16:depth=2"
+
+
+def images(method: Method, dtype: str) -> torch.Tensor:
+    real = toy((20, 20, 20), channels=3, size=(12, 12))
+    return run(method, real, [Budget(ipc=2)], seed=0, plan=Plan(dtype=dtype)).states[0]["image"]
+
+
+@pytest.mark.parametrize("method, least", [(DM(batch=16, net=NET), 0.99), (DC(batch=16, net=NET), 0.98)])
+def test_the_gradient_in_bfloat16_points_where_float32_does(method: Method, least: float) -> None:
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        with Plan(dtype=dtype).applied():
+            found.append(gradients(moment(method, real=toy((20, 20, 20), channels=3, size=(12, 12))))["image"])
+    assert not torch.equal(*found)
+    assert float(cosine_similarity(*(g.flatten() for g in found), dim=0)) > least
+
+
+@pytest.mark.parametrize("method", [DM(steps=5, batch=8, net=NET), DC(steps=5, batch=8, net=NET, outer=2, inner=2)])
+def test_a_run_in_bfloat16_keeps_its_images_in_float32(method: Method) -> None:
+    half, whole = images(method, "bfloat16"), images(method, "float32")
+    start = images(dataclasses.replace(method, steps=1, lr_img=1e-12), "float32")
+    assert half.dtype == torch.float32
+    assert torch.equal(half, images(method, "bfloat16"))
+    assert not torch.equal(half, whole)
+    assert float((half - whole).norm()) < 0.2 * float((whole - start).norm())  # less than the way they went
+
+
+def test_means_are_not_rounded_to_half_precision() -> None:
+    """What is matched is the difference of two means, which half precision would round away."""
+    real = toy((50, 50), channels=3, size=(12, 12))
+    net = net_of(NET, real)
+    params, x = net.init(Seeds(0)), real.draw(torch.arange(100))
+    with Plan(dtype="bfloat16").applied():
+        f = features(net, params, x)
+        half = class_means(f, real.labels, 2)
+    assert f.dtype == half.dtype == torch.float32
+    assert torch.allclose(half, class_means(f, real.labels, 2), rtol=1e-6)
+    exact = torch.stack([f[real.labels == k].double().mean(0) for k in range(2)])
+    assert torch.allclose(half.double(), exact, atol=1e-6)
