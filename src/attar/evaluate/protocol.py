@@ -41,8 +41,6 @@ LOOKS = 10
 """How often a ``-best`` preset looks at the test set before the last epoch."""
 FULL_EPOCHS, FULL_UPDATES = 300, 2500
 """``full`` trains for as many whole epochs as 2,500 updates allow: at least 1, at most 300; 10 on MNIST, 12 on CIFAR-10."""
-FULL_LR = 0.03
-"""First learning rate of ``full``: so few updates leave a rate of .01 well short, and .1 is bold without a norm layer."""
 
 PRESETS = {
     "dc": "no augmentation and 300 epochs; grey digits and batch norms: light augmentation and 1000 epochs",
@@ -149,7 +147,7 @@ def _preset(name: str, real: RealSet, net: Net | None) -> Protocol:
     if kind == "full":
         updates = -(-len(real) // Protocol.batch)
         epochs = max(1, min(FULL_EPOCHS, FULL_UPDATES // max(1, updates)))
-        return Protocol(name=name, epochs=epochs, lr=FULL_LR, schedule="cosine")
+        return Protocol(name=name, epochs=epochs, schedule="cosine")
     if kind == "dsa":
         return Protocol(name=name, epochs=1000, augment=_siamese(real), select=select)
     strategy = "none"

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from attar.execute import compile as compiling
 from attar.io import atomic, tensors
 
 SCHEMA = 1
@@ -71,6 +72,7 @@ def circumstances(device: torch.device) -> dict[str, Any]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": device.type,
+        "compiled": compiling.on(),
         "dtype": str(torch.get_autocast_dtype(device.type) if half else torch.get_default_dtype()),
     }
 

@@ -17,9 +17,9 @@ _on: ContextVar[bool] = ContextVar("compiled", default=False)
 
 
 @contextmanager
-def switched(on: bool) -> Iterator[None]:
+def switched(to: bool) -> Iterator[None]:
     """Whether :func:`fast` compiles inside the block."""
-    if on:
+    if to:
         from attar.real.cache import root
 
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(root() / "compiled"))
@@ -27,11 +27,16 @@ def switched(on: bool) -> Iterator[None]:
 
         # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager.
         torch._dynamo.config.suppress_errors = True
-    token = _on.set(on)
+    token = _on.set(to)
     try:
         yield
     finally:
         _on.reset(token)
+
+
+def on() -> bool:
+    """Whether :func:`fast` compiles now."""
+    return _on.get()
 
 
 def fast(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,7 +44,7 @@ def fast(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     ``fn`` must be hashable, equal for equal work (a bound method of a frozen object), and a function of tensors.
     """
-    return _compiled(fn) if _on.get() and not getattr(fn, "in_parts", False) else fn
+    return _compiled(fn) if on() and not getattr(fn, "in_parts", False) else fn
 
 
 def in_parts(fn: Function) -> Function:
