@@ -27,6 +27,6 @@ def act(name: str | None = None, /, *, json: show.Json = False) -> None:
         rows = [[m["name"], m["verb"], m["family"], m["paper"], m["line"]] for m in found]
         return show.table("Methods", ["name", "verb", "family", "paper", "what it does"], rows)
     one = found[0]
-    show.lines(one["doc"], "")
+    show.lines(*one["doc"].split("\n"), "")
     rows = [["--" + s["name"].replace("_", "-"), s["type"], s["default"], s["help"]] for s in one["settings"]]
     show.table(f"Settings of {name}", ["flag", "type", "default", "meaning"], rows)

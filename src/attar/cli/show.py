@@ -28,7 +28,7 @@ def console() -> Console:
 def lines(*text: str) -> None:
     """Plain lines; names from data are read neither as markup nor as commands to the terminal."""
     for line in text:
-        console().print("\n".join(map(printable, line.split("\n"))), markup=False)
+        console().print(printable(line), markup=False)
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from attar.errors import DataError, UsageError, nearest
 from attar.io.atomic import named
 from attar.real import arrays, digits, folder, hub, npz, parquet, torch_dataset
-from attar.real.source import Source
+from attar.real.source import Source, readable_name
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
@@ -49,6 +49,7 @@ def find(source: Any) -> Source:
 def _named(name: str) -> Source:
     if name == "digits":
         return digits.source()
+    readable_name(name)
     if name.startswith("hf:"):
         return hub.from_hub(name[3:])
     path = Path(name).expanduser()

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from attar.errors import DataError
 from attar.real.entry import some
-from attar.real.source import SPLIT_WORDS, Opening, Part, Picture, Source, files_identity
+from attar.real.source import SPLIT_WORDS, Opening, Part, Picture, Source, files_identity, readable_name
 
 SUFFIXES = frozenset(
     ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif", "ppm", "pgm", "pbm", "pnm", "tif", "tiff"]
@@ -34,6 +34,9 @@ def source(path: Path) -> Source:
         _same_classes(_folders(place), classes, places["train"])
     listings = {split: _listing(place, classes) for split, place in places.items()}
     _none_empty(places["train"], listings["train"][0], classes)
+    for files, _others in listings.values():
+        for file in files:
+            readable_name(file)
     notes = tuple(_left_out(files, others) for files, others in listings.values() if others)
     return Source(
         reader="folder",

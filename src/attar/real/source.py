@@ -101,6 +101,18 @@ def files_identity(reader: str, files: Sequence[Path]) -> list[Any]:
     return [reader, marks]
 
 
+def readable_name(path: str | Path) -> None:
+    """Refuses a path that no text can hold: its bytes would not go into a manifest.
+
+    Raises:
+        DataError: names it.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as e:
+        raise DataError(f"the name {ascii(str(path))} is not valid UTF-8; rename it") from e
+
+
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",

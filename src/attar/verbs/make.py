@@ -7,6 +7,7 @@ import dataclasses
 import math
 import shlex
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Job:
             raise UsageError(f"minutes={self.minutes} must be a positive number")
         if self.method.steps < 0 or (self.verb == "distill" and self.method.steps < 1):
             raise UsageError(f"steps={self.method.steps} must be at least 1")
+        _ = self.budgets  # refuses impossible ones
 
     @property
     def budgets(self) -> list[Budget]:
@@ -142,16 +144,30 @@ def make(job: Job, progress: Progress) -> list[Condensed]:
     atomic.sweep(job.out.parent, job.out.name)
     if job.out.exists():
         _mine(job)
-    writable(job.out)
-    splits = load(job.source, progress=progress, **job.data.arguments())
-    with lock(job.running / "lock", str(job.out)):
-        try:
-            done = _finished(job, splits.train) if job.out.exists() else _written(job, splits, progress)
-        except BaseException:
-            _forget_if_empty(job.running)
-            raise
-        Checkpoint(job.running).discard()
+    with _above(job.out):
+        writable(job.out)
+        splits = load(job.source, progress=progress, **job.data.arguments())
+        with lock(job.running / "lock", str(job.out)):
+            try:
+                done = _finished(job, splits.train) if job.out.exists() else _written(job, splits, progress)
+            except BaseException:
+                _forget_if_empty(job.running)
+                raise
+            Checkpoint(job.running).discard()
     return done
+
+
+@contextlib.contextmanager
+def _above(out: Path) -> Iterator[None]:
+    """Removes the folders above ``out`` that were made on the way to an error, where nothing is in them."""
+    absent = [p for p in out.absolute().parents if not p.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in absent:
+                folder.rmdir()
+        raise
 
 
 def _mine(job: Job) -> None:
