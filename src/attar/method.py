@@ -90,7 +90,8 @@ class Method:
         kind: ``"select"`` (keeps real rows) or ``"distill"`` (learns synthetic ones).
         separable: "class" or "chunk" where parts can be run apart, else None.
         reads: state entries that ``draw`` may look at; most methods: none.
-        balanced: whether the budget is divided evenly over classes.
+
+    A setting named ``balanced`` says whether the budget is divided evenly over the classes; without one it is.
     """
 
     steps = 0  # not annotated: a setting of those methods alone that declare it, as ``steps: int = 1000``

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch._dynamo import config as dynamo
 from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
 
 from attar.budget import Budget
 from attar.distill.dc import DC
@@ -85,6 +87,36 @@ def test_a_loss_in_parts_is_not_compiled_whole() -> None:
         assert fast(METHODS["dc"].loss) == METHODS["dc"].loss
         assert fast(METHODS["dm"].loss) != METHODS["dm"].loss
     assert fast(METHODS["dm"].loss) == METHODS["dm"].loss
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_function_that_the_compiler_refuses_stays_eager(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    broken = tmp_path / "g++"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    x = torch.linspace(-2, 2, 77)
+
+    def wave(x: torch.Tensor) -> torch.Tensor:
+        return (x.sin() + x * 3).sum()
+
+    with switched(True), inductor.patch({"cpp.cxx": (str(broken),), "fx_graph_cache": False}):
+        assert float(fast(wave)(x)) == float(wave(x))
+        with dynamo.patch(suppress_errors=False), pytest.raises(Exception, match=r"(?i)compile"):
+            fast(lambda x: wave(x) * 2)(x)
+
+
+def test_the_switch_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    for given in (None, "/somewhere/else"):
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+        if given:
+            monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", given)
+        before = dict(os.environ), dynamo.suppress_errors
+        with switched(True):
+            assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == (given or str(tmp_path / "compiled"))
+        assert (dict(os.environ), dynamo.suppress_errors) == before
 
 
 def test_without_a_compiler_a_long_run_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:

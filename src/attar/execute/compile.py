@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -13,25 +13,38 @@ import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
 _on: ContextVar[bool] = ContextVar("compiled", default=False)
 
 
 @contextmanager
 def switched(to: bool) -> Iterator[None]:
     """Whether :func:`fast` compiles inside the block."""
-    if to:
-        from attar.real.cache import root
-
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(root() / "compiled"))
-        import torch._dynamo
-
-        # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager.
-        torch._dynamo.config.suppress_errors = True
     token = _on.set(to)
     try:
-        yield
+        with _compiler() if to else nullcontext():
+            yield
     finally:
         _on.reset(token)
+
+
+@contextmanager
+def _compiler() -> Iterator[None]:
+    """Compiled code goes to attar's cache; torch's settings and the environment are afterwards what they were."""
+    from torch._dynamo import config
+
+    from attar.real.cache import root
+
+    given = os.environ.get(CACHE)
+    os.environ[CACHE] = given or str(root() / "compiled")
+    try:
+        # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager.
+        with config.patch(suppress_errors=True):
+            yield
+    finally:
+        if given is None:
+            del os.environ[CACHE]
 
 
 def on() -> bool:
