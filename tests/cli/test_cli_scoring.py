@@ -24,6 +24,11 @@ def test_evaluate_prints_and_records_scores(say: Say, dm: Path) -> None:
     assert f"{scores[0]['last_mean']:.3f}" in done.out
     assert f"{scores[0]['baseline']['random']['last_mean']:.3f}" in done.out
     assert scores[0]["protocol"] == "dsa, 2 epochs" and scores[0]["seeds"] == 2
+    assert done.out.splitlines()[-3:] == [
+        "accuracy on 359 test examples of digits, protocol dsa, 2 epochs",
+        "random: 10 real examples, drawn anew for every seed, by the same protocol",
+        "look at it: dm/report.html",
+    ]
     after = attar.open("dm")
     assert torch.equal(after.images, before.images) and after.manifest["lineage"] == before.manifest["lineage"]
     assert say("verify", "dm").code == 0
@@ -56,6 +61,13 @@ def test_evaluate_with_several_networks_and_another_protocol(say: Say, random: P
     assert all(s["protocol"].startswith("dc") and s["images"] == "exact" for s in scores)
     assert all(set(s["baseline"]) == {"full"} for s in scores)
     assert all(0 <= s["last_mean"] <= 1 for s in scores)
+
+
+def test_the_best_looks_stand_beside_the_last(say: Say, dm: Path) -> None:
+    done = say("evaluate", "dm", *QUICK, "--protocol", "dc-best")
+    for s in attar.open("dm").manifest["scores"]:
+        assert s["best_mean"] >= s["last_mean"]
+        assert f"best look at the test set, {s['network']}, {s['images']} images: {s['best_mean']:.3f}" in done.out
 
 
 def test_scores_of_other_networks_stay(say: Say, random: Path) -> None:

@@ -3,7 +3,8 @@
 # Annotations are evaluated here: cyclopts reads them.
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -70,5 +71,20 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
         if json:
             return show.as_json({"folder": folder, "scores": scores})
         show.console().print(table.score_table(scores))
+        show.lines(*notes(folder, scores))
 
     return act
+
+
+def notes(folder: str, scores: list[dict[str, Any]]) -> list[str]:
+    """What the numbers are, the best looks of a protocol that looks, and where the page is."""
+    first = scores[0]
+    told = [
+        f"accuracy on {first['test']['rows']} test examples of {first['test']['name']}, protocol {first['protocol']}"
+    ]
+    if "random" in first["baseline"]:
+        told.append(f"random: {first['rows']} real examples, drawn anew for every seed, by the same protocol")
+    for s in scores:
+        if s["best_mean"] is not None:
+            told.append(f"best look at the test set, {s['network']}, {s['images']} images: {s['best_mean']:.3f}")
+    return told + ([] if folder.endswith((".pt", ".pth")) else [f"look at it: {Path(folder) / 'report.html'}"])
