@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 
 import torch
 
 from attar.errors import ResourceError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
 
 
 def peak() -> int:
@@ -28,6 +31,20 @@ def available() -> int | None:
         return int(facts["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
+
+
+def keep() -> None:
+    """Tells glibc to keep freed memory for the next step instead of handing it back to the system.
+
+    Activations of tens of megabytes are else mapped, zeroed page by page and unmapped in every step, which takes up to a
+    third of the time of a forward. Nothing happens where the C library is another.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def require(needed: float, what: str) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from attar.errors import ResourceError, UsageError
 from attar.execute import compile as compiling
+from attar.execute import memory
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALL = 2e9
@@ -46,6 +47,7 @@ class Plan:
     def applied(self) -> Iterator[None]:
         """Computes by this plan inside the block, and puts back threads, random state and settings afterwards."""
         threads, generator = torch.get_num_threads(), torch.default_generator.get_state()
+        memory.keep()
         torch.set_num_threads(self.threads)
         kind = torch.device(self.device).type
         try:
