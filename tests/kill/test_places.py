@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ def fill(place: Path, left: int) -> Path:
 
 def test_a_full_disk_keeps_what_was_saved(dm: Bench, zygote: Zygote, disk: Path, disk_home: Path) -> None:
     codes, steps = set(), set()
-    for left in range(0, 160, 8):
+    for left in range(0, 160, 16):
         home = disk_home / str(left)
         home.mkdir()
         ballast = fill(disk, left * KIB)
@@ -79,14 +80,14 @@ def test_a_full_disk_keeps_the_set_without_its_scores(zygote: Zygote, disk: Path
     codes = set()
     for left in range(0, 60, 4):
         ballast = fill(disk, left * KIB)
-        child = zygote.run("scored", home, seeds=1)
+        child = zygote.run("scored", home, seeds=1, random=False)
         codes.add(child.ended)
         ballast.unlink()
         if child.ended == 0:
             break
         assert "the disk is full" in child.said and (home / "set" / "condensed.json").read_bytes() == before
         assert stale(home) == []
-    assert zygote.run("scored", home, seeds=1).ended == 0
+    assert zygote.run("scored", home, seeds=1, random=False).ended == 0
     assert 4 in codes and (home / "set" / "condensed.json").read_bytes() != before
 
 
@@ -148,12 +149,22 @@ def test_a_folder_that_is_deleted_under_a_run(
 
 def test_a_set_that_is_deleted_while_it_is_scored(zygote: Zygote, home: Path) -> None:
     assert zygote.run("with_set", home).ended == 0
-    child = zygote.start("scored", home, seeds=1, trap=Trap((1,), "stop", ("create", "scores")))
+    child = zygote.start("scored", home, seeds=1, random=False, trap=Trap((1,), "stop", ("create", "scores")))
     assert child.wait() == STOPPED
     shutil.rmtree(home / "set")
     child.go_on()
     assert child.finished() == 2 and "there is nothing at" in child.said
     assert [p.name for p in home.iterdir()] == ["cache"] and stale(home) == []
+
+
+@pytest.mark.parametrize(("at", "inside"), [("link", "."), (".", "set"), ("../set", "set"), ("set/", ".")])
+def test_a_set_by_any_path_is_scored_in_its_place(zygote: Zygote, home: Path, at: str, inside: str) -> None:
+    assert zygote.run("with_set", home).ended == 0
+    (home / "link").symlink_to("set")
+    child = zygote.run("scored", home, seeds=1, random=False, at=at, inside=inside)
+    assert child.ended == 0, child.said
+    assert json.loads((home / "set" / "condensed.json").read_bytes())["scores"]
+    assert (home / "link").is_symlink() and not (home / "set").is_symlink() and stale(home) == []
 
 
 def test_a_clock_that_runs_backwards_changes_nothing(dm: Bench, zygote: Zygote, home: Path) -> None:

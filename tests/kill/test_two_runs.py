@@ -29,9 +29,9 @@ def test_a_second_evaluation_is_refused_and_the_first_goes_on(
     bench: Callable[..., Bench], zygote: Zygote, home: Path
 ) -> None:
     assert zygote.run("with_set", home).ended == 0
-    first = zygote.start("scored", home, seeds=1, trap=Trap((1,), "stop", ("create", "set.attar-tmp")))
+    first = zygote.start("scored", home, seeds=1, random=False, trap=Trap((1,), "stop", ("create", "set.attar-tmp")))
     assert first.wait() == STOPPED
-    second = zygote.run("scored", home, seeds=1)
+    second = zygote.run("scored", home, seeds=1, random=False)
     assert second.ended == 4 and f"is in use by another run (process {first.pid})" in second.said
     assert zygote.run("check", home).ended == 0, "the set is open to readers meanwhile"
     first.go_on()

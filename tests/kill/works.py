@@ -7,6 +7,7 @@ what :func:`kept` compares.
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import tempfile
 import time
@@ -59,6 +60,7 @@ def warm() -> None:
         exported(home, "folder")
     for verb in ("distill", "select", "evaluate"):
         cli.app([verb])
+    gc.freeze()  # what is never looked at is never copied
 
 
 def distilled(home: Path, *, method: str, steps: int = 8, ipc: int | tuple[int, ...] = 1, **settings: Any) -> None:
@@ -84,15 +86,22 @@ def cached(home: Path) -> None:
     load(home / "photos", size=12, test_fraction=0.2, workers=1)
 
 
-def scored(home: Path, seeds: int = 2) -> None:
-    """``attar evaluate`` on a set that is there."""
-    evaluate(home / "set", real=digits(), nets=NET, seeds=seeds, epochs=2, protocol="dc", **HOW)
+def scored(home: Path, seeds: int = 2, random: bool = True, at: str = "set", inside: str = ".") -> None:
+    """``attar evaluate`` on a set that is there.
+
+    Args:
+        random: score its baseline and its 8-bit pictures too.
+        at: the set. inside: the folder that the command is called in.
+    """
+    os.chdir(home / inside)
+    more = {"random": random, "eight_bit": random, **HOW}
+    evaluate(at, real=digits(), nets=NET, seeds=seeds, epochs=2, protocol="dc", **more)
 
 
-def scored_by_two_renames(home: Path) -> None:
+def scored_by_two_renames(home: Path, **settings: Any) -> None:
     """The same on a system that cannot swap two folders in one step."""
     atomic.sys = types.SimpleNamespace(platform="other")  # pyright: ignore[reportAttributeAccessIssue]
-    scored(home)
+    scored(home, **settings)
 
 
 def compared(home: Path, steps: int = 3) -> None:
@@ -154,11 +163,11 @@ def with_set(home: Path) -> None:
     distilled(home, method="dm", steps=2)
 
 
-def with_photos(home: Path, n: int = 400) -> None:
-    """A folder of pictures of 8x8, coloured from the 150th on, so that the decoded file is rewritten on the way."""
+def with_photos(home: Path, n: int = 200) -> None:
+    """A folder of pictures of 8x8, the last ones coloured, so that the decoded file is rewritten on the way."""
     train = digits().train
     for i in range(n):
-        picture = Image.fromarray(train.images[i, 0].numpy()).convert("RGB" if i > 150 else "L")
+        picture = Image.fromarray(train.images[i, 0].numpy()).convert("RGB" if i % 2 and i > n // 2 else "L")
         place = home / "photos" / f"{i % 2}" / f"{i:04d}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         picture.save(place)

@@ -29,7 +29,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PATIENCE = 300.0
 """Seconds after which a child is taken to hang."""
-STOPPED = "stopped"
+STOPPED, BROKEN = "stopped", 71
 SIZE = 2**16
 """Bytes of a child's notes."""
 _CHANGING = re.compile(r"\.attar-(tmp|old)-[0-9-]+|-[0-9a-f]{16}(?=\.)")
@@ -150,18 +150,25 @@ class Zygote:
             raise RuntimeError("the zygote is gone; its stderr says why")
         return json.loads(answer)
 
-    def start(self, work: str, home: Path, *, trap: Trap | None = None, **settings: Any) -> Child:
-        """Starts ``works.WORKS[work](home, **settings)`` in a child."""
+    def start(
+        self, work: str, home: Path, *, trap: Trap | None = None, check: Path | None = None, **settings: Any
+    ) -> Child:
+        """Starts ``works.WORKS[work](home, **settings)`` in a child.
+
+        Args:
+            check: a home that ``works.check`` looks at before; where something in it is broken, the exit code is BROKEN.
+        """
         self._n += 1
         notes = self.notes / f"{self._n:06d}.notes"
-        found = self.ask(
-            work=work, home=str(home), settings=settings, notes=str(notes), trap=vars(trap) if trap else None
-        )
+        asked = {"home": str(home), "notes": str(notes), "check": str(check) if check else None, "settings": settings}
+        found = self.ask(work=work, trap=vars(trap) if trap else None, **asked)
         return Child(self, found["pid"], notes)
 
-    def run(self, work: str, home: Path, *, trap: Trap | None = None, **settings: Any) -> Child:
+    def run(
+        self, work: str, home: Path, *, trap: Trap | None = None, check: Path | None = None, **settings: Any
+    ) -> Child:
         """The same, to its end."""
-        child = self.start(work, home, trap=trap, **settings)
+        child = self.start(work, home, trap=trap, check=check, **settings)
         child.finished()
         return child
 
@@ -265,6 +272,8 @@ def _fork(request: dict[str, Any], work: Callable[..., object]) -> int:
 
 def _work(request: dict[str, Any], work: Callable[..., object]) -> int:
     """Does the work in a child; the exit code is that of the command line."""
+    import works
+
     from attar.errors import AttarError
     from attar.io import atomic
 
@@ -273,18 +282,24 @@ def _work(request: dict[str, Any], work: Callable[..., object]) -> int:
     os.environ["ATTAR_CACHE"] = str(home / "cache")
     os.chdir(home)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    atomic.fault = _Bell(notes, request["trap"])
+    code = BROKEN
     try:
+        if request["check"]:
+            works.check(Path(request["check"]))
+        code = 70
+        atomic.fault = _Bell(notes, request["trap"])
         return int(work(home, **request["settings"]) or 0)  # pyright: ignore[reportArgumentType]
     except AttarError as e:
         said.write_text(f"{type(e).__name__}: {e}")
-        return e.exit_code
+        return BROKEN if code == BROKEN else e.exit_code
+    except SystemExit as e:
+        return int(e.code or 0)
     except KeyboardInterrupt:
         said.write_text("KeyboardInterrupt")
         return 130
     except BaseException:
         said.write_text(traceback.format_exc())
-        return 70
+        return code
 
 
 if __name__ == "__main__":
