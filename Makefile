@@ -10,8 +10,8 @@ export ATTAR_DATA
 
 demo: $(VENV)/core
 	@rm -rf demo
-	$(BIN)/attar distill digits --method dm --ipc 1 --steps 300 --batch 64 --out demo/digits-dm
-	$(BIN)/attar evaluate demo/digits-dm --seeds 3
+	$(BIN)/attar distill digits --method dm --ipc 1 --steps 200 --batch 64 --out demo/digits-dm
+	$(BIN)/attar evaluate demo/digits-dm --seeds 3 --no-eight-bit
 	$(BIN)/attar verify demo/digits-dm
 	@echo "the picture: demo/digits-dm/preview.png    the page: demo/digits-dm/report.html"
 

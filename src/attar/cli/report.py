@@ -30,7 +30,7 @@ def act(
     folder
         A folder that attar wrote.
     """
-    out = out or folder.with_name(folder.name + ".html")
+    out = out or show.beside(folder, ".html")
     report(folder, out=out, real=real)
     if json:
         return show.as_json({"folder": str(folder), "page": str(out)})

@@ -29,7 +29,7 @@ def act(
     folder
         A folder that attar wrote.
     """
-    made = rerun(folder, out=out or folder.with_name(folder.name + "-again"))
+    made = rerun(folder, out=out or show.beside(folder, "-again"))
     paths = [str(c.path) for c in (made if isinstance(made, list) else [made])]
     if json:
         return show.as_json({"folder": str(folder), "made": paths})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -46,6 +47,12 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
 def printable(text: str) -> str:
     """A line with its control characters and broken bytes spelled out, as in ``\\n``."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """``photos-small/`` -> ``photos-small.html``; a name such as ``.`` stands for the folder that it is."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(named.name + ending)
 
 
 def size(n: float) -> str:

@@ -110,7 +110,7 @@ def readable_name(path: str | Path) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError as e:
-        raise DataError(f"the name {ascii(str(path))} is not valid UTF-8; rename it") from e
+        raise DataError(f"the name {str(path)!a} is not valid UTF-8; rename it") from e
 
 
 SPLIT_WORDS = {

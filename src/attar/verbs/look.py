@@ -12,7 +12,7 @@ from attar.condensed import Condensed, open_condensed
 from attar.errors import AttarError, DataError, UsageError
 from attar.execute.progress import Silent
 from attar.io import atomic
-from attar.manifest import fault, read_manifest
+from attar.manifest import fault, is_condensed, read_manifest
 from attar.real import cache as caching
 from attar.report import page
 from attar.verbs.distill import job_of, result
@@ -23,7 +23,13 @@ def report(folder: Condensed | str | Path, *, out: str | Path | None = None, rea
     """The page of a small set as HTML; written to ``out`` where given.
 
     The real examples beside the kept ones are shown where the real data can be read.
+
+    Raises:
+        UsageError: nothing is there, or ``out`` is a file that is no page.
+        DataError: no condensed folder, or a changed one.
     """
+    if out is not None:
+        _room_for_page(Path(out))
     kept = folder if isinstance(folder, Condensed) else open_condensed(folder)
     try:
         examples = opened(kept, real, {}, Silent())[1].train
@@ -35,6 +41,17 @@ def report(folder: Condensed | str | Path, *, out: str | Path | None = None, rea
     if out is not None:
         atomic.write_bytes(Path(out), html.encode())
     return html
+
+
+def _room_for_page(out: Path) -> None:
+    """Refuses to write a page over anything but an older page, and over that of a set, which its checksum covers."""
+    if is_condensed(out.parent) and out.name in read_manifest(out.parent)["files"]:
+        raise UsageError(f"{out} belongs to the set {out.parent}; choose another --out")
+    if out.is_file():
+        with atomic.named(out, "reading"), open(out, "rb") as f:
+            old = f.read(100)
+        if not old.lstrip().lower().startswith(b"<!doctype html"):
+            raise UsageError(f"{out} exists already and is no page; choose another --out or remove it")
 
 
 def verify(folder: str | Path) -> dict[str, Any]:
