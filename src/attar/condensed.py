@@ -253,9 +253,13 @@ def _manifest(
 
 
 def preview(bytes8: torch.Tensor, labels: torch.Tensor, *, per_class: int = 10, classes: int = 20) -> torch.Tensor:
-    """The first examples of each class as a picture: uint8 [M, C, H, W] -> uint8 [C, H', W']."""
-    present = labels.unique().tolist()[:classes]
-    return png.grid([bytes8[labels == k][:per_class] for k in present], scale=max(1, 64 // bytes8.shape[-1]), gap=2)
+    """The first examples of each class, a row a class (one row where there is one of each).
+
+    uint8 [M, C, H, W] -> uint8 [C, H', W'].
+    """
+    rows = [bytes8[labels == k][:per_class] for k in labels.unique().tolist()[:classes]]
+    rows = [torch.cat(rows)] if all(len(row) == 1 for row in rows) else rows
+    return png.grid(rows, scale=max(1, 64 // bytes8.shape[-1]), gap=2)
 
 
 def open_condensed(folder: Path | str) -> Condensed:
