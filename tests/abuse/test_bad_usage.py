@@ -22,6 +22,17 @@ QUICK = "--nets convnet:width=8:depth=1 --epochs 1 --seeds 1"
 
 Refuse = Callable[..., str]
 
+CLASH = """
+from dataclasses import dataclass
+from attar.method import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clash(Method):
+    steps: int = 3
+    seed: int = 7
+"""
+
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,6 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "foreign").mkdir()
     (here / "foreign" / "precious.txt").write_text("not attar's\n")
     (here / "wrong.py").write_text("def broken(:\n")
+    (here / "clash.py").write_text(CLASH)
     (here / "other.py").write_text("import attar\n\n\nclass Other:\n    pass\n")
     (here / "raising.py").write_text("raise OSError('the disk of my.py is on fire')\n")
     g = np.random.default_rng(0)
@@ -96,6 +108,9 @@ USAGE = {
     f"compare digits --methods random {QUICK} --out file.txt": "file.txt is a file; choose another --out",
     "export good --to file.txt --format pt": "file.txt exists already; choose another --to or remove it",
     "export good --to foreign": "foreign exists already; choose another --to or remove it",
+    "report good --out file.txt": "file.txt exists already and is no page; choose another --out or remove it",
+    "report good --out good/report.html": "good/report.html belongs to the set good; choose another --out",
+    "report good --out good/README.md": "good/README.md belongs to the set good; choose another --out",
     # unknown names
     "frobnicate": "there is no command 'frobnicate'; known: cache, compare, distill",
     "distil digits": "there is no command 'distil'; did you mean 'distill'?",
@@ -199,6 +214,7 @@ USAGE = {
     "distill digits --method raising.py:Mine": "raising.py cannot be imported (OSError: the disk of my.py is on fire)",
     "distill digits --method other.py:Mine": "other.py has no method class 'Mine'; it has none",
     "distill digits --method other.py:Other": "other.py has no method class 'Other'; it has none",
+    "distill digits --method clash.py:Clash": "Clash has a setting 'seed', as attar itself has; rename it in the method",
     "distill digits --net my.py:Net --steps 3": "my.py",
     "evaluate good --net wrong.py:Net": "wrong.py",
     "evaluate good --net other.py:Nothing": "other.py",

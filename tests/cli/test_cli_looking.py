@@ -37,6 +37,15 @@ def test_report_writes_a_page_beside_the_folder(say: Say, dm: Path, tmp_path: Pa
     assert say("report", "dm", "--out", "deep/er/page.html", "--json").json["page"] == "deep/er/page.html"
     assert (tmp_path / "deep" / "er" / "page.html").read_text() == page
     assert content(dm) == before
+    assert say("report", "dm").code == 0, "an older page makes room"
+
+
+def test_a_set_may_be_the_working_folder(say: Say, dm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(dm)
+    assert say("verify", ".").code == 0
+    assert say("report", ".").out == f"{tmp_path / 'dm.html'}\n"
+    assert say("rerun", ".").out == f"{tmp_path / 'dm-again'}\n"
+    assert content(tmp_path / "dm-again")["data/train.parquet"] == content(dm)["data/train.parquet"]
 
 
 def test_methods_lists_all_in_the_order_of_the_registry(say: Say) -> None:

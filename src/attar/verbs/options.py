@@ -10,6 +10,8 @@ from attar.budget import Budget
 from attar.errors import UsageError, nearest
 
 T = TypeVar("T")
+RESERVED = {"source", "method", "out", "dry_run", "progress", "json", "settings", "amount", "data", "compute"}
+"""Names of the verbs' own arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +119,29 @@ def divide(settings: dict[str, Any], kinds: tuple[type, ...]) -> list[Any]:
     Raises:
         UsageError: a keyword that none of them has; names the nearest.
     """
-    fields = {f.name: kind for kind in kinds for f in dataclasses.fields(kind) if f.init}
+    fields = owners(kinds)
     for name in settings:
         if name not in fields:
             raise UsageError(f"there is no setting '{name}'; {nearest(name, fields)}")
     return [checked(kind, {k: v for k, v in settings.items() if fields[k] is kind}) for kind in kinds]
+
+
+def owners(kinds: tuple[type, ...]) -> dict[str, type]:
+    """Which dataclass has each setting.
+
+    Raises:
+        UsageError: two of them have it, as where a method of one's own calls a setting ``seed``.
+    """
+    found: dict[str, type] = {}
+    for kind in kinds:
+        for f in dataclasses.fields(kind):
+            if f.name in found or f.name in RESERVED:
+                raise UsageError(
+                    f"{kinds[0].__name__} has a setting '{f.name}', as attar itself has; rename it in the method"
+                )
+            if f.init:
+                found[f.name] = kind
+    return found
 
 
 def checked(kind: type[T], values: dict[str, Any]) -> T:
