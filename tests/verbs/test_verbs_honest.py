@@ -42,7 +42,7 @@ def test_making_a_set_never_opens_the_test_split(blind: Splits, entry: attar.reg
 
 
 def test_minutes_and_dry_runs_do_not_open_it_either(blind: Splits) -> None:
-    assert len(attar.distill(blind, minutes=0.001, compile=False, **TINY)) == 10
+    assert len(attar.distill(blind, minutes=0.001, **TINY)) == 10
     assert attar.distill(blind, dry_run=True, **TINY)["real_rows"] == 1438
 
 

@@ -146,7 +146,7 @@ class Linear(torch.nn.Module):
 
 
 def test_minutes_stop_early_at_a_finite_state(apart: Path) -> None:
-    made = attar.distill("digits", **{**TINY, "steps": 10_000_000}, minutes=0.01, compile=False, out="set")
+    made = attar.distill("digits", **{**TINY, "steps": 10_000_000}, minutes=0.01, out="set")
     steps = made.manifest["lineage"][0]["steps"]
     assert 0 < steps < 10_000_000
     assert torch.isfinite(made.images).all()

@@ -21,6 +21,8 @@ SMALL = 2e9
 """Floating-point operations a step below which a second thread costs more than it gives."""
 LARGE = 1e13
 """Floating-point operations of a whole run (two minutes on two cores) above which compiling (4 to 45 s a graph) pays."""
+COMPILING = 3.0
+"""Minutes that a run must be allowed for compiling to be worth its wait."""
 
 
 @dataclass(frozen=True, kw_only=True)

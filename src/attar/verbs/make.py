@@ -121,11 +121,12 @@ class Job:
         c = self.compute
         if stored is not None and (c.device, c.threads, c.dtype, c.compile) == (None,) * 4:
             return Plan(**stored)
+        hurried = c.compile is None and self.minutes is not None and self.minutes < plan.COMPILING
         return plan.make(
             device=c.device,
             threads=c.threads,
             dtype=c.dtype,
-            compiled=c.compile,
+            compiled=False if hurried else c.compile,
             flops_per_step=self.cost(real).flops_per_step,
             steps=self.method.length(real),
         )
