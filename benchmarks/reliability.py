@@ -1,7 +1,8 @@
 """Counts of kills and faults that attar's writers survived: ``python benchmarks/reliability.py --kills 200``.
 
 Writes ``reliability.json`` beside this file. At random: SIGKILL at a uniformly random instant of a process's life, again
-and again until the work ends by itself; early kills, before anything was written, do not count towards ``--kills``. At
+and again until the work ends by itself; towards ``--kills`` count those after the work's first checkpoint alone, and where
+work has no checkpoints (scores, caches, exports) each writer gets as many kills after its first write. At
 every point: a kill, a full disk and a refused permission at each create, write, fsync, rename and remove that the code
 does. The machinery is that of ``tests/kill``.
 """
@@ -34,7 +35,9 @@ ACTS = ("kill", "ENOSPC", "EACCES")
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
-    parser.add_argument("--kills", type=int, default=200, help="random kills after a first write, over all writers")
+    parser.add_argument(
+        "--kills", type=int, default=200, help="random kills after a first checkpoint, over the writers that have any"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--writers", default="", help="names, separated by semicolons; all where left out")
     parser.add_argument("--points", default=",".join(ACTS), help="what happens at every point; empty for nothing")
@@ -51,8 +54,8 @@ def main() -> int:
     began = time.time()
     with tempfile.TemporaryDirectory(dir=given.at) as place, Zygote(notes(Path(place))) as zygote:
         rows = []
+        share = -(-given.kills // sum(trials.WRITERS[name].saves for name in names) or 1)
         for i, name in enumerate(names):
-            share = -(-given.kills // len(names))
             rows.append(row(zygote, trials.WRITERS[name], Path(place) / str(i), share, given.seed, acts))
     result = {**facts(given, began), "totals": totals(rows), "writers": rows}
     given.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -70,9 +73,8 @@ def row(zygote: Zygote, writer: trials.Writer, place: Path, kills: int, seed: in
     """One writer's counts."""
     rng, tally = random.Random(f"{seed} {writer.name}"), trials.Tally()
     bench = trials.Bench(zygote, writer, place / "random")
-    while tally.late < kills:
+    while (tally.saved if writer.saves else tally.late) < kills:
         trials.at_random(bench, rng, tally)
-        print(f"\r{writer.name}: {tally.late} of {kills} kills", end="", flush=True)
     found: dict[str, Any] = {"writer": writer.name, "seconds": round(bench.seconds, 3), "random": tally.facts()}
     good = tally.good
     brief = trials.Bench(zygote, writer.shorter(), place / "points")
@@ -81,7 +83,7 @@ def row(zygote: Zygote, writer: trials.Writer, place: Path, kills: int, seed: in
         trials.at_every_point(brief, act, tally)
         found[act] = {"points": len(brief.trail), **tally.facts()}
         good &= tally.good
-    print(f"\r{writer.name}: {'good' if good else 'BROKE'}; {json.dumps(found)}", flush=True)
+    print(f"{writer.name}: {'good' if good else 'BROKE'}; {json.dumps(found)}", flush=True)
     return {**found, "good": good}
 
 
@@ -107,9 +109,9 @@ def facts(given: argparse.Namespace, began: float) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cpu": cpu(),
         "what": {
-            "early": "kills before the first write",
-            "late": "kills after the first write",
-            "saved": "kills after the first saved state of that process",
+            "early": "kills before the process's first write",
+            "late": "kills after the process's first write",
+            "saved": "kills after the work's first checkpoint",
             "differing": "runs that ended with other bits than the undisturbed one",
             "unreadable": "times that something under its final name did not open",
             "lost": "times that a saved step was gone",

@@ -35,6 +35,7 @@ class Writer:
     Args:
         work: its name in ``works.WORKS``, with ``settings``. before: the work that fills its home first.
         brief: settings that make it shorter, for trials at every point.
+        saves: whether it has checkpoints.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Writer:
     settings: dict[str, Any] = field(default_factory=dict)
     before: str = "nothing"
     brief: dict[str, Any] = field(default_factory=dict)
+    saves: bool = False
 
     def shorter(self) -> Writer:
         """With as few steps as show every kind of point."""
@@ -49,7 +51,7 @@ class Writer:
 
 
 def _distilled(name: str, **settings: Any) -> Writer:
-    return Writer(name, "distilled", settings, brief={"steps": 3})
+    return Writer(name, "distilled", settings, brief={"steps": 3}, saves=True)
 
 
 WRITERS = {
@@ -59,8 +61,8 @@ WRITERS = {
         _distilled("distill dc", method="dc", steps=5),
         _distilled("distill dsa", method="dsa", steps=5),
         _distilled("distill dm, ipc 1 and 2", method="dm", ipc=(1, 2), steps=6),
-        Writer("select herding, trained features", "selected"),
-        Writer("distill dm from pictures", "photos", before="with_photos", brief={"steps": 2}),
+        Writer("select herding, trained features", "selected", saves=True),
+        Writer("distill dm from pictures", "photos", before="with_photos", brief={"steps": 2}, saves=True),
         Writer("cache of decoded pictures", "cached", before="with_photos"),
         Writer("cache of decoded pictures, damaged", "cached", before="with_damage"),
         Writer("evaluate", "scored", before="with_set", brief={"seeds": 1, "random": False}),
@@ -79,8 +81,8 @@ class Tally:
     """What became of the kills.
 
     Args:
-        kills: all; ``early`` of them before anything was written, ``late`` after the first write, ``saved`` of these after
-            the first saved state.
+        kills: all; ``early`` of them before their process wrote anything, ``late`` after its first write; ``saved`` of all
+            after the work's first checkpoint, of this process or of one before it.
         runs: processes started, the undisturbed references not counted.
         failures: sentences, by what broke: ``differing``, ``unreadable``, ``lost``, ``stale``, ``refused``.
     """
@@ -171,14 +173,14 @@ def at_random(bench: Bench, rng: random.Random, tally: Tally) -> None:
     where = f"{bench.writer.name}, kills at random instants"
     with bench.home() as home:
         for _ in range(MOST):
-            before = saved_step(home)
+            before, checkpointed = saved_step(home), any(home.rglob("state-*.safetensors"))
             child = bench.start(home)
             tally.runs += 1
             if child.wait(rng.uniform(0, 1.1 * bench.seconds)) is None:
                 child.send(signal.SIGKILL)
             if child.finished() != -signal.SIGKILL:
                 break
-            _count(tally, child)
+            _count(tally, child, checkpointed or child.states > 0)
             _nothing_lost(bench, home, child, before, tally, where)
             with _copy(home) as copy:
                 check = bench.zygote.run("nothing", home, check=copy)
@@ -198,7 +200,7 @@ def at_every_point(bench: Bench, act: str, tally: Tally) -> None:
         with bench.home() as home:
             child = bench.run(home, trap=Trap((k,), act))
             if act == "kill":
-                _count(tally, child)
+                _count(tally, child, child.states > 0)
             _expect(bench, home, child, act, tally, where)
             _nothing_lost(bench, home, child, 0, tally, where)
             with _copy(home) as copy:
@@ -216,12 +218,12 @@ def _copy(home: Path) -> Iterator[Path]:
     shutil.rmtree(copy)
 
 
-def _count(tally: Tally, child: Child) -> None:
+def _count(tally: Tally, child: Child, checkpointed: bool) -> None:
     tally.kills += 1
     wrote = child.points > 1  # a point comes before its write: the second one tells that the first is done
     tally.late += wrote
     tally.early += not wrote
-    tally.saved += child.states > 0
+    tally.saved += checkpointed
 
 
 def _expect(bench: Bench, home: Path, child: Child, act: str, tally: Tally, where: str) -> None:
