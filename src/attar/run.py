@@ -40,8 +40,8 @@ class Outcome:
     Args:
         states: one per budget.
         steps: steps done.
-        seconds: time spent in steps, over all sittings of the run.
-        peak_memory: bytes, the largest of all sittings.
+        seconds: time spent in steps, over all processes that shared the run.
+        peak_memory: bytes, the largest of all these processes.
         log: JSON lines of step, seconds and losses.
     """
 
@@ -136,15 +136,13 @@ def run(
         found = store.latest() if store else None
         step, states, facts = found or (0, _start(task, real, budgets, seeds, res, minutes is not None), {})
         states = [{k: v.to(plan.device) for k, v in s.items()} for s in states]
-        sitting = _Sitting(
-            task, real, seeds, res, states, step, facts, stop, store, Log(folder, step), save_every, minutes
-        )
-        progress.start(label, sitting.total, step)
+        share = _Share(task, real, seeds, res, states, step, facts, stop, store, Log(folder, step), save_every, minutes)
+        progress.start(label, share.total, step)
         try:
-            sitting.go(progress)
+            share.go(progress)
         finally:
             progress.stop()
-        return sitting.outcome()
+        return share.outcome()
 
 
 def _start(
@@ -162,7 +160,7 @@ def _start(
 
 
 @dataclass
-class _Sitting:
+class _Share:
     """One process's share of a run."""
 
     task: Task

@@ -15,7 +15,7 @@ from attar.condensed import Condensed
 from attar.execute.progress import usual
 from attar.verbs.estimate import estimate
 from attar.verbs.make import Job, make
-from attar.verbs.options import Amount, Compute, Data, Sitting, owners
+from attar.verbs.options import Amount, Compute, Course, Data, owners
 
 
 def chosen(arguments: Sequence[str], default: str) -> str:
@@ -31,7 +31,7 @@ def chosen(arguments: Sequence[str], default: str) -> str:
 def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., None]:
     """The function of ``attar VERB`` with the flags of the method that is asked for."""
     kind = registry.find(chosen(arguments, default))
-    owners((kind, Sitting, Amount, Data, Compute))  # refuses a setting that attar itself has
+    owners((kind, Course, Amount, Data, Compute))  # refuses a setting that attar itself has
 
     def act(
         source: str,

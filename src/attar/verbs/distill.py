@@ -11,7 +11,7 @@ from attar.execute.progress import Progress, usual
 from attar.method import Method
 from attar.verbs import estimate
 from attar.verbs.make import Job, make
-from attar.verbs.options import Amount, Compute, Data, Sitting, divide
+from attar.verbs.options import Amount, Compute, Course, Data, divide
 
 
 def distill(
@@ -79,10 +79,10 @@ def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None,
     """Sorts keywords into the settings of the method, the budget, the data and the computation."""
     if isinstance(method, Method):
         name, made = registry.name_of(type(method)), method
-        sitting, amount, data, compute = divide(settings, (Sitting, Amount, Data, Compute))
+        course, amount, data, compute = divide(settings, (Course, Amount, Data, Compute))
     else:
         name = method
-        made, sitting, amount, data, compute = divide(settings, (registry.find(method), Sitting, Amount, Data, Compute))
+        made, course, amount, data, compute = divide(settings, (registry.find(method), Course, Amount, Data, Compute))
     return Job(
         verb=verb,
         source=source,
@@ -92,5 +92,5 @@ def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None,
         data=data,
         compute=compute,
         out=Path(out).expanduser() if out is not None else None,
-        **vars(sitting),
+        **vars(course),
     )

@@ -41,7 +41,7 @@ class Amount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sitting:
+class Course:
     """The run itself."""
 
     seed: int = 0
