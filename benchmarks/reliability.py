@@ -54,7 +54,7 @@ def main() -> int:
     began = time.time()
     with tempfile.TemporaryDirectory(dir=given.at) as place, Zygote(notes(Path(place))) as zygote:
         rows = []
-        share = -(-given.kills // sum(trials.WRITERS[name].saves for name in names) or 1)
+        share = -(-given.kills // (sum(trials.WRITERS[name].saves for name in names) or len(names)))
         for i, name in enumerate(names):
             rows.append(row(zygote, trials.WRITERS[name], Path(place) / str(i), share, given.seed, acts))
     result = {**facts(given, began), "totals": totals(rows), "writers": rows}

@@ -28,6 +28,8 @@ def test_kills_at_random_instants(bench: Callable[..., Bench], name: str) -> Non
         ("evaluate", "EACCES"),
         ("cache of decoded pictures", "kill"),
         ("cache of decoded pictures", "ENOSPC"),
+        ("cache of decoded pictures, damaged", "kill"),
+        ("cache of decoded pictures, damaged", "EACCES"),
     ],
 )
 def test_a_fault_at_every_point(bench: Callable[..., Bench], name: str, act: str) -> None:

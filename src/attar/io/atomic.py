@@ -215,7 +215,11 @@ def folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     except BaseException:
         _clear(tmp)
         raise
-    remove(tmp)
+    try:
+        remove(tmp)
+    except ResourceError:
+        _clear(tmp)
+        raise
     recover(target)
 
 

@@ -112,6 +112,7 @@ def fetch(
                 return entry.build(part, sink, recipe, known, **how)
     target = at / DECODED / f"{_slug(name)}-{_key(opening.identity, recipe, known)}"
     with _BUILDING:
+        atomic.recover(target)  # a process may have died between putting its entry in place and removing a damaged one
         return entry.read(target) or _make(opening, target, recipe, known, how)
 
 
