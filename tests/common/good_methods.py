@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from attar.budget import Budget
-from attar.match.features import class_means
+from attar.match.means import class_means
 from attar.method import Batch, Cost, Method, Resources, Rows, State
 from attar.optim import Opt
 from attar.params import pixels

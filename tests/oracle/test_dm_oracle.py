@@ -8,7 +8,8 @@ from plain_matching import dm_loss, slopes
 
 from attar.augment.siamese import augment
 from attar.distill.dm import DM
-from attar.match.features import class_means, features
+from attar.execute.pieces import features
+from attar.match.means import class_means
 from attar.nets.fit import net_of
 from attar.seeds import Seeds
 from attar.testing.toys import toy

@@ -11,8 +11,9 @@ from torch.nn.functional import cosine_similarity
 from attar.budget import Budget
 from attar.distill.dc import DC
 from attar.distill.dm import DM
+from attar.execute.pieces import features
 from attar.execute.plan import Plan
-from attar.match.features import class_means, features
+from attar.match.means import class_means
 from attar.method import Method
 from attar.nets.fit import net_of
 from attar.run import run

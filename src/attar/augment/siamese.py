@@ -132,6 +132,26 @@ def augment_one(x: torch.Tensor, op: str, params: Params) -> torch.Tensor:
     return APPLY[op](x, params) if op != "none" else x
 
 
+def augment_by_class(x: torch.Tensor, params: Params) -> torch.Tensor:
+    """As :func:`augment` for images in equal blocks by class, each with the one row of its class: a sixth of the work.
+
+    The operations are read on the host, so this is for what is drawn and not for a loss.
+
+    Args:
+        x: [K, B, C, H, W].
+        params: from :func:`draw`, K rows.
+
+    Returns:
+        [K, B, C, H, W].
+    """
+    codes = params["op"].tolist()
+    parts = []
+    for k, images in enumerate(x):
+        row = {name: v[k].expand(len(images), *v.shape[1:]) for name, v in params.items()}
+        parts.append(augment_one(images, OPS[codes[k]] if codes[k] >= 0 else "none", row))
+    return torch.stack(parts)
+
+
 def common_op(params: Params) -> str:
     """The operation of parameters drawn with ``one_op=True``, read on the host; ``none`` where there is none."""
     code = int(params["op"][0])

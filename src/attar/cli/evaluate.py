@@ -33,6 +33,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
             str, Parameter(name=["--nets", "--net"], help="Networks, as in convnet,mlp or my.py:MyNet.")
         ] = "convnet",
         seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
+    first_seed: Annotated[int, Parameter(help="Seed of the first network; the next ones count up.")] = 0,
         epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
         augment: Annotated[str | None, Parameter(help="Augmentation, other than the protocol's.")] = None,
         random: Annotated[bool, Parameter(help="Score random real examples of the same budget too.")] = True,
@@ -60,6 +61,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
             protocol=protocol,
             nets=nets,
             seeds=seeds,
+            first_seed=first_seed,
             epochs=epochs,
             augment=augment,
             random=random,

@@ -17,10 +17,11 @@ from typing import ClassVar
 
 import torch
 
-from attar.augment.siamese import augment, draw
+from attar.augment.siamese import augment, augment_by_class, draw
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
-from attar.match.features import at_once, class_means, features, widened
+from attar.execute.pieces import FORWARD, features, piece_size, widened
+from attar.match.means import class_means
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
@@ -76,8 +77,9 @@ class DM(Method):
             one_op=False,
         )
         ops = {k: v.to(real.device) for k, v in ops.items()}
-        x = augment(real.draw(index.flatten()), {k: v[label] for k, v in ops.items()})  # [K B, C, H, W]
-        return {"net": params, "augment": ops, "target": class_means(features(net, params, x), label, real.n_classes)}
+        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
+        f = features(net, params, x.flatten(0, 1))  # [K B, D]
+        return {"net": params, "augment": ops, "target": class_means(f, label, real.n_classes)}
 
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
         x, label, target = state["image"], state["label"], batch["target"]  # [M, C, H, W], [M], [K, D]
@@ -95,7 +97,9 @@ class DM(Method):
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
         images = real.n_classes * self.batch
-        active = max(kept, at_once(net, images))  # real and kept images pass one after the other
+        active = max(
+            kept, piece_size(net, images, "cpu", most=FORWARD)
+        )  # real and kept images pass one after the other
         return Cost(
             flops_per_step=2 * net.macs * (images + 3 * kept),
             memory=4 * real.example_bytes * (3 * images + 12 * kept) + active * activation_bytes(net),

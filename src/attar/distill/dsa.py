@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import torch
 
-from attar.augment.siamese import augment, draw
+from attar.augment.siamese import augment, augment_by_class, draw
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import in_parts
@@ -86,11 +86,10 @@ class DSA(Method):
         ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
         ops = {name: v.to(real.device) for name, v in ops.items()}
         index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
-        rows = torch.arange(k, device=real.device).repeat_interleave(self.batch)  # [K B]
-        x = augment(real.draw(index.flatten()), {name: v[rows] for name, v in ops.items()})
+        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
         net = net_of(self.net, real).init(seeds.at("net"), device=real.device)
         return {
-            "real": x.unflatten(0, index.shape),  # [K, B, C, H, W]
+            "real": x,
             "augment": ops,
             "net": net,
             "seeds": seeds,

@@ -1,7 +1,7 @@
 """Trains one network on a set, and counts what it gets right.
 
-The batches and the augmentation of an epoch are pure functions of (seeds, epoch). A training step is one function of
-tensors without branches on data, :meth:`Sgd.step`, so that it compiles.
+The batches and the augmentation of an epoch are pure functions of (seeds, epoch). The gradient of a batch is taken in pieces
+(:mod:`attar.execute.pieces`), which compile.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from attar.augment import Augment
 from attar.errors import DataError
 from attar.evaluate.protocol import Protocol
-from attar.execute.compile import fast
+from attar.execute.pieces import BACKWARD, logits, piece_size, weight_gradient
 from attar.execute.progress import Progress
 from attar.nets import Net, Params
 from attar.real.realset import RealSet
@@ -27,46 +26,38 @@ Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]
 
 @dataclass(frozen=True)
 class Sgd:
-    """One update of a network by SGD as ``torch.optim.SGD`` defines it, as a pure function of tensors.
+    """One update of a network by SGD as ``torch.optim.SGD`` defines it.
 
     g = grad mean_i w_i CE(net(x_i), y_i) + weight_decay * p;  m <- momentum * m + g;  p <- p - lr * m
 
     Args:
-        net: the network. momentum, weight_decay: as above.
+        net: the network. momentum, weight_decay: as above. size: images of one piece of a batch.
     """
 
     net: Net
     momentum: float
     weight_decay: float
+    size: int
 
     def start(self, params: Params) -> Params:
         """Momentum from zero."""
         return {name: torch.zeros_like(params[name]) for name in self.net.trainable}
 
     def step(
-        self, params: Params, momentum: Params, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, lr: torch.Tensor
-    ) -> tuple[Params, Params, torch.Tensor]:
-        """One update; running statistics of batch norms in ``params`` are overwritten, all else is new.
+        self, params: Params, momentum: Params, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, lr: float
+    ) -> torch.Tensor:
+        """One update of ``params`` and ``momentum`` in place; gives the loss before it.
 
         Args:
-            x: [B, C, H, W]. y: int64 [B], or distributions [B, K]. w: [B], of mean 1 over the set. lr: a scalar.
-
-        Returns:
-            parameters and buffers, momentum, and the loss before the update.
+            x: [B, C, H, W]. y: int64 [B], or distributions [B, K]. w: [B], of mean 1 over the set.
         """
-        weights = {name: params[name].detach().requires_grad_() for name in self.net.trainable}
-        buffers = {name: value for name, value in params.items() if name not in weights}
-        logits = self.net({**weights, **buffers}, x, train=True).to(w.dtype)  # [B, K]
-        loss = (cross_entropy(logits, y, reduction="none") * w).mean()
-        # Not torch.func.grad: it prepares for second derivatives, which makes the backward of group norms slower.
-        grads = torch.autograd.grad(loss, list(weights.values()))
-        with torch.no_grad():
-            moved = {
-                name: self.momentum * momentum[name] + (grad + self.weight_decay * value)
-                for (name, value), grad in zip(weights.items(), grads)
-            }
-            new = {name: value - lr * moved[name] for name, value in weights.items()}
-        return {**new, **buffers}, moved, loss.detach()
+        loss, grads = weight_gradient(self.net, params, x, y, w / len(w), size=self.size)
+        p, m = ([tree[name] for name in self.net.trainable] for tree in (params, momentum))
+        g = torch._foreach_add([grads[name] for name in self.net.trainable], p, alpha=self.weight_decay)
+        torch._foreach_mul_(m, self.momentum)
+        torch._foreach_add_(m, g)
+        torch._foreach_add_(p, m, alpha=-lr)
+        return loss
 
 
 def train(
@@ -97,8 +88,8 @@ def train(
         DataError: loss or weights became infinite or NaN.
     """
     params = net.init(seeds.at("init"), labels.device)
-    sgd = Sgd(net, protocol.momentum, protocol.weight_decay)
-    update = fast(sgd.step)
+    size = piece_size(net, min(len(labels), protocol.batch), labels.device, most=BACKWARD)
+    sgd = Sgd(net, protocol.momentum, protocol.weight_decay, size)
     momentum = sgd.start(params)
     w = _of_mean_one(weight, labels, params[net.trainable[0]].dtype)
     if labels.is_floating_point():
@@ -109,9 +100,7 @@ def train(
         losses = []
         with seeds.globally("dropout", epoch):
             for x, y, part, share in _batches(images, labels, w, protocol, seeds, epoch):
-                lr = torch.tensor(protocol.rate(epoch, share), dtype=w.dtype, device=w.device)
-                params, momentum, loss = update(params, momentum, x, y, part, lr)
-                losses.append(loss)
+                losses.append(sgd.step(params, momentum, x, y, part, protocol.rate(epoch, share)))
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise _broken("loss", epoch, protocol)
@@ -167,6 +156,6 @@ def accuracy(net: Net, params: Params, test: RealSet, *, batch: int = 256) -> fl
     right = 0
     for index in torch.arange(len(test)).split(batch):
         x = test.draw(index).to(first.device, first.dtype)
-        found = net(params, x, train=False).argmax(1)  # [B]
+        found = logits(net, params, x).argmax(1)  # [B]
         right += int((found == test.labels[index].to(first.device)).sum())
     return right / len(test)

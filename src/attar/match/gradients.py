@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from attar.execute.compile import fast
-from attar.match.features import widened
+from attar.execute.pieces import Term, summed, weight_gradient, widened
 from attar.nets.net import Net
 
 Params = dict[str, torch.Tensor]
@@ -74,26 +74,32 @@ def class_distances(
     Args:
         real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. slot, share: [K, m], from :func:`slots`.
     """
-    of_class = fast(class_distance)
-    total = torch.zeros((), device=image.device)
-    for k, x in enumerate(real):
-        label = torch.full((), k, device=x.device)
-        total = total + of_class(net, params, x, image[slot[k]], share[k], label)
-    return total
+
+    def of_class(k: int) -> Term:
+        target = real_gradient(net, params, real[k], k)
+        label = torch.full((), k, device=image.device)
+        return lambda x: fast(class_distance)(net, params, x[slot[k]], share[k], label, target)
+
+    return summed(image, (of_class(k) for k in range(len(real))))
 
 
 def class_distance(
-    net: Net, params: Params, real: torch.Tensor, kept: torch.Tensor, share: torch.Tensor, label: torch.Tensor
+    net: Net, params: Params, kept: torch.Tensor, share: torch.Tensor, label: torch.Tensor, target: Params
 ) -> torch.Tensor:
     """The share of one class, which is compiled once for all of them.
 
     Args:
-        real: [B, C, H, W]. kept: [m, C, H, W]. share: [m], summing to 1. label: int64, a scalar.
+        kept: [m, C, H, W]. share: [m], summing to 1. label: int64, a scalar. target: from :func:`real_gradient`.
     """
-    even = torch.full(real.shape[:1], 1 / len(real), dtype=real.dtype, device=real.device)  # [B]
-    target = class_gradient(net, params, real, label.expand(len(real)), even)
-    found = class_gradient(net, params, kept, label.expand(len(kept)), share)
-    return distance(found, {name: g.detach() for name, g in target.items()})
+    return distance(class_gradient(net, params, kept, label.expand(len(kept)), share), target)
+
+
+def real_gradient(net: Net, params: Params, x: torch.Tensor, k: int) -> Params:
+    """:func:`class_gradient` of the mean over images x [B, C, H, W] of class k, where no derivative of it is needed."""
+    label = torch.full((len(x),), k, device=x.device)
+    even = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)  # [B]
+    names = [n for n in net.trainable if params[n].ndim > 1]
+    return weight_gradient(net, params, x, label, even, names=names, train=not net.has_batch_statistics)[1]
 
 
 @torch.no_grad()

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import cross_entropy
 
-from attar.augment import siamese
+from attar.augment import Augment
 from attar.errors import UsageError
-from attar.execute.compile import fast
-from attar.match.features import widened
+from attar.execute.pieces import BACKWARD, piece_size, weight_gradient
 from attar.match.gradients import calibrate
 from attar.method import Batch, Cost, Descend, Loss, State
 from attar.nets.build import build
@@ -100,7 +98,7 @@ class Path:
         """
         outer, inner = self.counts(max(1, kept // classes))
         images = 3 * classes * batch + 9 * kept + 3 * kept * inner * (outer - 1) / outer
-        one_class = max(batch, 3 * kept // classes)
+        one_class = max(piece_size(net, batch, "cpu", most=BACKWARD), 3 * kept // classes)
         pixels = 4 * net.channels * net.size[0] * net.size[1]
         return Cost(
             flops_per_step=2 * net.macs * images,
@@ -136,25 +134,13 @@ def train(
     Returns:
         The trained parameters.
     """
-    params, image = dict(params), image.detach()
-    step = fast(gradient)
+    params, image, augment = dict(params), image.detach(), Augment.parse(strategy)
+    size = piece_size(net, min(batch, len(image)), image.device, most=BACKWARD)
     for epoch in range(epochs):
         order = torch.randperm(len(image), generator=seeds.generator("order", epoch)).to(image.device)
         for i, index in enumerate(order.split(batch)):
-            x = image[index]
-            if strategy != "none":
-                draw = seeds.generator("augment", epoch, i)
-                ops = siamese.draw(strategy, len(index), draw, size=(x.shape[2], x.shape[3]), one_op=True)
-                x = siamese.augment(x, {k: v.to(x.device) for k, v in ops.items()})
-            for name, grad in step(net, params, x, label[index]).items():
-                params[name] = params[name] - lr * grad
+            x = augment(image[index], seeds.generator("augment", epoch, i))
+            even = torch.full((len(index),), 1 / len(index), dtype=x.dtype, device=x.device)
+            grads = weight_gradient(net, params, x, label[index], even, size=size)[1]
+            params |= {name: params[name] - lr * grad for name, grad in grads.items()}
     return params
-
-
-def gradient(net: Net, params: Params, x: torch.Tensor, label: torch.Tensor) -> Params:
-    """Gradient of the mean cross entropy for all trainable weights: name -> tensor of the weight's shape."""
-
-    def objective(weights: Params) -> torch.Tensor:
-        return cross_entropy(widened(net({**params, **weights}, x, train=True)), label)
-
-    return torch.func.grad(objective)({k: params[k] for k in net.trainable})

@@ -12,14 +12,15 @@ from attar.evaluate.imported import condensed_from_pt
 from attar.execute import plan
 from attar.execute.progress import Progress, usual
 from attar.io.lock import lock
+from attar.nets import build
 from attar.real.cache import root
 from attar.real.load import load
-from attar.real.realset import Splits
+from attar.real.realset import RealSet, Splits
 from attar.report import page
 from attar.verbs.options import Compute, Data, divide
 
-FLOPS = 1e10
-"""Floating-point operations of a training step on a small set, for the choice of threads."""
+EPOCHS = 1000
+"""Epochs of a training where nobody gave them, for the choice of threads and of compiling."""
 
 
 def evaluate(
@@ -29,6 +30,7 @@ def evaluate(
     protocol: str | None = None,
     nets: str | tuple[Any, ...] = "convnet",
     seeds: int = 5,
+    first_seed: int = 0,
     epochs: int | None = None,
     augment: str | None = None,
     random: bool = True,
@@ -45,7 +47,7 @@ def evaluate(
         real: the real data; left out, they are found from the manifest.
         protocol: ``dc``, ``dsa``, ...; left out, the one that the method's paper uses.
         nets: networks, as a comma-separated string or a tuple.
-        seeds: networks trained for each score.
+        seeds: networks trained for each score. first_seed: the first one's seed; the next ones count up.
         epochs, augment: other values than the protocol's.
         random: score random real examples of the same budget too, redrawn for every seed.
         full: score a network trained on all real examples too.
@@ -60,13 +62,8 @@ def evaluate(
     _, compute = divide(settings, (Data, Compute))
     read = {k: v for k, v in settings.items() if not hasattr(compute, k)}
     kept, splits = opened(condensed, real, read, progress or usual())
-    how = plan.make(
-        device=compute.device,
-        threads=compute.threads,
-        dtype=compute.dtype,
-        compiled=bool(compute.compile),
-        flops_per_step=FLOPS,
-    )
+    ways = 1 + random + (eight_bit and "image" in kept.exact)
+    how = planned(compute, kept, splits.train, specs(nets), epochs=seeds * ways * (epochs or EPOCHS))
     with how.applied():
         scores = scoring.evaluate(
             kept,
@@ -74,6 +71,7 @@ def evaluate(
             protocol=protocol,
             nets=specs(nets),
             seeds=seeds,
+            first_seed=first_seed,
             random=random,
             full=full,
             eight_bit=eight_bit,
@@ -87,6 +85,26 @@ def evaluate(
     if save and kept.path is not None:
         record(kept, scores, splits)
     return scores
+
+
+def planned(compute: Compute, kept: Condensed, real: RealSet, nets: tuple[Any, ...], *, epochs: int) -> plan.Plan:
+    """How to compute, from the work that all trainings are together.
+
+    Args:
+        epochs: of all trainings of one network.
+    """
+    work = 0.0
+    if real.images is not None:
+        c, h, w = real.shape
+        work = max(6.0 * build(spec, channels=c, size=(h, w), classes=real.n_classes).macs for spec in nets) * len(kept)
+    return plan.make(
+        device=compute.device,
+        threads=compute.threads,
+        dtype=compute.dtype,
+        compiled=compute.compile,
+        flops_per_step=work,
+        steps=epochs * len(nets),
+    )
 
 
 def specs(nets: str | tuple[Any, ...]) -> tuple[Any, ...]:

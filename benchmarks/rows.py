@@ -1,0 +1,69 @@
+"""Rows of measurements: JSON lines that are written one by one, so that a benchmark that was killed goes on where it was."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attar.execute import plan
+from attar.io import atomic
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+
+
+class Rows:
+    """The rows of one benchmark.
+
+    Args:
+        path: a file of JSON lines.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        if path.exists():
+            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+
+    def find(self, **key: Any) -> dict[str, Any] | None:
+        """The row that has these values."""
+        return next((r for r in self.rows if all(r.get(k) == v for k, v in key.items())), None)
+
+    def put(self, row: dict[str, Any], **key: Any) -> None:
+        """Adds a row in place of one with the same key, durably."""
+        self.rows = [r for r in self.rows if not all(r.get(k) == v for k, v in key.items())]
+        self.rows.append({**key, **row})
+        text = "".join(json.dumps(r) + "\n" for r in self.rows)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(self.path, text.encode())
+
+
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """What figures depend on: versions, processor, cores, commit and day."""
+    facts: dict[str, Any] = {
+        **plan.environment(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+    }
+    if torch.device(device).type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return {**facts, "commit": commit(), "date": datetime.date.today().isoformat()}
+
+
+def command() -> str:
+    """The command line that is running, with the path of this folder in the repository."""
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def commit() -> str:
+    """What was measured."""
+    asked = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return asked.stdout.strip() or "unknown"

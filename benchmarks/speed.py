@@ -1,0 +1,318 @@
+"""attar beside the official steps, pair by pair: ``python benchmarks/speed.py [--pairs dm,dc] [--dtypes float32]``.
+
+CIFAR-10, ConvNet-3 of width 128, 10 images per class, 256 real images per class and step. The twin (``tests/twins``) and
+attar take turns in one process; the row quotes the median of the ratios of neighbours. Compiling is reported apart, and in
+the ratio of the whole published run. The floor is the work's floating-point operations at the rate of a matrix product of
+2048 x 2048 in float32, measured in the same process. The twin runs with the memory allocator's usual settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "twins"))
+
+import official
+from rows import RESULTS, Rows, command, environment
+
+from attar.budget import Budget
+from attar.distill.dc import DC
+from attar.distill.dm import DM
+from attar.distill.dsa import DSA
+from attar.evaluate.protocol import Protocol
+from attar.evaluate.train import accuracy, train
+from attar.execute.plan import Plan
+from attar.match import inner
+from attar.method import Method, State
+from attar.nets.fit import net_of
+from attar.real.load import load
+from attar.run import Descent
+from attar.seeds import Seeds
+
+NET, WIDTH, DEPTH, IPC, BATCH = "convnet", 128, 3, 10, 256
+STRATEGY = "color_crop_cutout_flip_scale_rotate"
+EPOCHS, TESTED = 10, 334
+"""A thirtieth of an evaluation of 300 epochs: 10 epochs of training and as much of the 10,000 test images."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two ways to do the same work.
+
+    Args:
+        twin, fast: do it once. macs: multiply-adds of it. whole: how often the published run does it.
+        cosine: of the gradients in this precision and in float32, where that can be asked.
+    """
+
+    twin: Callable[[], object]
+    fast: Callable[[], object]
+    macs: float
+    whole: int
+    cosine: Callable[[], float] | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all pairs need.
+
+    Args:
+        plan: how attar computes.
+    """
+
+    plan: Plan
+
+    @cached_property
+    def real(self):
+        """The training images of CIFAR-10."""
+        root = Path(os.environ.get("ATTAR_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+        return load(root / "cifar10").train.on(self.plan.device)
+
+    @cached_property
+    def test(self):
+        """As many training images as a thirtieth of the test split has."""
+        return self.real.subset(torch.arange(0, len(self.real), len(self.real) // TESTED)[:TESTED])
+
+    @cached_property
+    def source(self) -> official.Source:
+        """The same as one float tensor."""
+        classes = [c.cpu().numpy() for c in self.real.classes]
+        return official.Source(self.real.draw(torch.arange(len(self.real))), classes)
+
+    @cached_property
+    def net(self):
+        """attar's network."""
+        return net_of(NET, self.real)
+
+    def fresh(self):
+        """The twin's network."""
+        return official.fresh(self.source, width=WIDTH, depth=DEPTH)
+
+    def start(self, method: Method, ipc: int = IPC) -> State:
+        """The first state of a run."""
+        state = method.init(self.real, Budget(ipc=ipc), Seeds(0).at("init"), {})
+        for name, opt in method.learned(state).items():
+            state |= opt.slots(name, state[name])
+        return {k: v.to(self.plan.device) for k, v in state.items()}
+
+    def stepping(self, method: Method, *ipcs: int) -> Callable[[], object]:
+        """The draw of a step and, for every budget, the update of the kept images; without the training of networks."""
+        states, step = [self.start(method, ipc) for ipc in ipcs], iter(range(10**9))
+        descent = Descent(method, 10**9, losses=[[] for _ in states])
+
+        def once() -> None:
+            i = next(step)
+            batch = method.draw(self.real, Seeds(0).at("step", i), {}, i)
+            for k, state in enumerate(states):
+                descent.current = k
+                net = {f"net.{name}": v for name, v in batch["net"].items()} if "net.body.0.weight" in state else {}
+                states[k] = descent({**state, **net}, method.loss, batch)
+
+        return self.planned(once)
+
+    def twin_step(self, step: Callable[..., float], lr: float, strategy: str) -> Callable[[], object]:
+        """The official update of the kept images."""
+        kept = self.start(DM(net=NET))["image"].clone().requires_grad_()
+        optimiser = torch.optim.SGD([kept], lr=lr, momentum=0.5)
+        return lambda: step(self.source, kept, optimiser, batch=BATCH, strategy=strategy, net=self.fresh())
+
+    def planned(self, work: Callable[[], object]) -> Callable[[], object]:
+        """The work under the plan."""
+
+        def under() -> None:
+            with self.plan.applied():
+                work()
+
+        return under
+
+    def gradient(self, method: Method, dtype: str) -> torch.Tensor:
+        """The gradient of the kept images in the first step, in some precision."""
+        state, batch = self.start(method), method.draw(self.real, Seeds(0).at("step", 0), {}, 0)
+        with Plan(device=self.plan.device, threads=self.plan.threads, dtype=dtype).applied():
+            batch = method.draw(self.real, Seeds(0).at("step", 0), {}, 0)
+            leaf = state["image"].clone().requires_grad_()
+            net = {f"net.{name}": v for name, v in batch["net"].items()} if "net.body.0.weight" in state else {}
+            return torch.autograd.grad(method.loss({**state, **net, "image": leaf}, batch), leaf)[0].flatten()
+
+    def cosine(self, method: Method) -> Callable[[], float]:
+        """Between the gradients in the plan's precision and in float32."""
+        return lambda: float(
+            torch.cosine_similarity(self.gradient(method, self.plan.dtype), self.gradient(method, "float32"), dim=0)
+        )
+
+
+def dm(b: Bench) -> Pair:
+    """DM: a step with siamese augmentation."""
+    method = DM(net=NET, batch=BATCH, augment=STRATEGY)
+    macs = b.net.macs * (10 * BATCH + 3 * 10 * IPC)
+    return Pair(b.twin_step(official.dm_step, 1.0, STRATEGY), b.stepping(method, IPC), macs, 20_000, b.cosine(method))
+
+
+def dc(b: Bench) -> Pair:
+    """DC: the matching of gradients."""
+    method = DC(net=NET, batch=BATCH, start="real")
+    macs = b.net.macs * (3 * 10 * BATCH + 9 * 10 * IPC)
+    return Pair(
+        b.twin_step(official.gradient_step, 0.1, "none"), b.stepping(method, IPC), macs, 10_000, b.cosine(method)
+    )
+
+
+def dsa(b: Bench) -> Pair:
+    """DSA: the same under siamese augmentation."""
+    method = DSA(net=NET, batch=BATCH, augment=STRATEGY)
+    macs = b.net.macs * (3 * 10 * BATCH + 9 * 10 * IPC)
+    return Pair(
+        b.twin_step(official.gradient_step, 0.1, STRATEGY), b.stepping(method, IPC), macs, 10_000, b.cosine(method)
+    )
+
+
+def training(b: Bench) -> Pair:
+    """DC: five epochs of the inner training."""
+    state = b.start(DM(net=NET))
+    twin, params = b.fresh(), b.net.init(Seeds(0), b.plan.device)
+    optimiser = torch.optim.SGD(twin.parameters(), lr=0.01)
+
+    def official_epochs() -> None:
+        for _ in range(5):
+            official.train_epoch(state["image"], state["label"], twin, optimiser)
+
+    def ours() -> None:
+        how: dict[str, Any] = {"epochs": 5, "lr": 0.01, "batch": 256, "strategy": "none", "seeds": Seeds(0)}
+        inner.train(b.net, params, state["image"], state["label"], **how)
+
+    return Pair(official_epochs, b.planned(ours), b.net.macs * 3 * 5 * 10 * IPC, 9 * 10 * 1000)
+
+
+def evaluation(b: Bench) -> Pair:
+    """Evaluation: a thirtieth of the training and test of one network, DSA augmentation."""
+    state, protocol = b.start(DM(net=NET)), Protocol(name="dsa", epochs=EPOCHS - 1, augment=f"dsa:{STRATEGY}")
+
+    @torch.no_grad()
+    def tested(net: torch.nn.Module) -> float:
+        x, y = b.source.images[:TESTED], b.real.labels[:TESTED].to(b.plan.device)
+        return sum(int((net(p).argmax(1) == q).sum()) for p, q in zip(x.split(256), y.split(256))) / TESTED
+
+    def twin() -> None:
+        net = b.fresh()
+        official.train(state["image"], state["label"], net, epochs=300, strategy=STRATEGY, stop=EPOCHS)
+        tested(net)
+
+    def ours() -> None:
+        params = train(b.net, state["image"], state["label"], protocol=protocol, seeds=Seeds(0))
+        accuracy(b.net, params, b.test)
+
+    return Pair(twin, b.planned(ours), b.net.macs * (3 * EPOCHS * 10 * IPC + TESTED), 150)
+
+
+def budgets(b: Bench) -> Pair:
+    """DM: 50 images per class alone (in the twin's place), and 1, 10 and 50 in one run."""
+    method = DM(net=NET, batch=BATCH, augment=STRATEGY)
+    macs = b.net.macs * (10 * BATCH + 3 * 10 * 61)
+    return Pair(b.stepping(method, 50), b.stepping(method, 1, 10, 50), macs, 20_000)
+
+
+PAIRS = {f.__name__: f for f in (dm, dc, dsa, training, evaluation, budgets)}
+
+
+def measure(pair: Pair, plan: Plan, rounds: int) -> dict[str, Any]:
+    """The figures of a pair."""
+    twin, fast = [], []
+    first = timed(pair.fast, plan)
+    with usual_memory():
+        timed(pair.twin, plan)
+    timed(pair.fast, plan)
+    for i in range(rounds):
+        with usual_memory():
+            twin.append(timed(pair.twin, plan))
+        fast.append(timed(pair.fast, plan))
+        print(f"  {i + 1} of {rounds}: {twin[-1]:.2f} s and {fast[-1]:.2f} s", flush=True)
+    ratios = sorted(a / b for a, b in zip(twin, fast))
+    a, b, rate = statistics.median(twin), statistics.median(fast), product_rate(plan)
+    compiling = max(0.0, first - b)
+    found = {
+        "rounds": rounds,
+        "twin_seconds": a,
+        "fast_seconds": b,
+        "ratio": statistics.median(ratios),
+        "ratio_range": [ratios[0], ratios[-1]],
+        "compile_seconds": compiling,
+        "published_repeats": pair.whole,
+        "ratio_of_whole_run": a * pair.whole / (compiling + b * pair.whole),
+        "flops": 2 * pair.macs,
+        "twin_gflops": 2 * pair.macs / a / 1e9,
+        "fast_gflops": 2 * pair.macs / b / 1e9,
+        "product_gflops": rate / 1e9,
+        "floor_seconds": 2 * pair.macs / rate,
+        "fraction_of_floor": 2 * pair.macs / rate / b,
+    }
+    return {**found, **({"cosine": pair.cosine()} if pair.cosine and plan.dtype != "float32" else {})}
+
+
+def timed(work: Callable[[], object], plan: Plan) -> float:
+    """Seconds of one call."""
+    torch.set_num_threads(plan.threads)
+    began = time.perf_counter()
+    work()
+    if torch.device(plan.device).type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def product_rate(plan: Plan) -> float:
+    """Floating-point operations a second of a float32 matrix product."""
+    a = torch.randn(2048, 2048, device=plan.device)
+    return max(2 * 2048**3 / timed(lambda: a @ a, plan) for _ in range(8))
+
+
+@contextmanager
+def usual_memory() -> Iterator[None]:
+    """glibc's settings as a long-running process finds them, in place of attar's that keep freed memory."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)
+    for name, value in ((-4, 65536), (-3, 32 << 20), (-1, 64 << 20)):  # M_MMAP_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        mallopt(name, value)
+    yield
+
+
+def main() -> None:
+    """Runs the pairs that have no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--pairs", default=",".join(PAIRS))
+    parser.add_argument("--dtypes", default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--again", action="store_true", help="measure pairs that have a row already")
+    parser.add_argument("--out", type=Path, default=RESULTS / "speed.jsonl")
+    given = parser.parse_args()
+    rows = Rows(given.out)
+    np.random.seed(0)
+    for dtype in given.dtypes.split(","):
+        plan = Plan(device=given.device, threads=given.threads, dtype=dtype, compiled=True)
+        bench = Bench(plan)
+        for name in given.pairs.split(","):
+            facts = environment(given.device)
+            key = {"pair": name, "dtype": dtype, "threads": given.threads, "machine": facts.get("gpu", facts["cpu"])}
+            if rows.find(**key) and not given.again:
+                continue
+            print(f"{name}, {dtype}, {given.threads} threads", flush=True)
+            what = (PAIRS[name].__doc__ or "").rstrip(".")
+            found = measure(PAIRS[name](bench), plan, given.rounds)
+            rows.put({"what": what, **found, "command": command(), "seed": 0, "environment": facts}, **key)
+            print(f"  {found['ratio']:.2f} times, {found['fraction_of_floor']:.0%} of the floor", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Networks on many images, a few at a time: activations that stay in the processor's cache are the larger half of speed.
+
+Measured on one AVX-512 core with a ConvNet-3 of width 128 on 32x32 images, compiled: a training step on 100 images at once
+does 46 GFLOP/s, in pieces of 20 it does 77; a forward in pieces of 16 to 32 does 85, where a matrix product does 130. On a
+GPU the images stay together, and so they do where images see each other (batch statistics), as the result would change.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy, pad
+
+from attar.execute.compile import fast, on
+from attar.nets.net import Net, Params
+
+FORWARD, BACKWARD = 32, 24
+"""Most images of one piece, without a graph and with one."""
+
+
+def piece_size(net: Net, images: int, device: torch.device | str, *, most: int) -> int:
+    """Images of one piece: all, or as few as give equal pieces of at most ``most``."""
+    if net.has_batch_statistics or torch.device(device).type != "cpu" or images <= most:
+        return max(1, images)
+    return math.ceil(images / math.ceil(images / most))
+
+
+@torch.no_grad()
+def features(net: Net, params: Params, x: torch.Tensor) -> torch.Tensor:
+    """Pre-classifier features in training mode without a graph: [B, C, H, W] -> [B, D], float32 at least."""
+    return _forward(net.features, params, x, piece_size(net, len(x), x.device, most=FORWARD))
+
+
+@torch.no_grad()
+def logits(net: Net, params: Params, x: torch.Tensor) -> torch.Tensor:
+    """Logits in evaluation mode without a graph: [B, C, H, W] -> [B, K], float32 at least."""
+    size = len(x) if x.device.type != "cpu" else min(len(x), FORWARD)
+    return _forward(net, params, x, size, train=False)
+
+
+def _forward(fn: Callable[..., torch.Tensor], params: Params, x: torch.Tensor, size: int, **how: bool) -> torch.Tensor:
+    run = fast(fn)
+    parts = [widened(run(params, part, **how)) for (part,) in _split(size, x)]
+    return torch.cat(parts)[: len(x)]
+
+
+@torch.enable_grad()
+def weight_gradient(
+    net: Net,
+    params: Params,
+    x: torch.Tensor,
+    y: torch.Tensor,
+    w: torch.Tensor,
+    *,
+    names: Iterable[str] | None = None,
+    train: bool = True,
+    size: int | None = None,
+) -> tuple[torch.Tensor, Params]:
+    """The gradient of sum_i w_i CE(net(x_i), y_i) for a network's weights, not differentiable again.
+
+    Args:
+        x: [B, C, H, W]. y: int64 [B], or distributions [B, K]. w: [B].
+        names: the weights; None for all. train: training mode.
+        size: images of one piece; None for :func:`piece_size`. Callers whose batches differ in length give one for all.
+
+    Returns:
+        The sum (a scalar), and name -> tensor of the weight's shape.
+    """
+    size = size or piece_size(net, len(x), x.device, most=BACKWARD)
+    weights = {n: params[n].detach().requires_grad_() for n in (net.trainable if names is None else names)}
+    others = {n: v for n, v in params.items() if n not in weights}
+    run, loss, total = fast(_loss), torch.zeros((), dtype=w.dtype, device=w.device), None
+    for part in _split(size, x, y, w):
+        value = run(net, train, weights, others, *part)
+        grads = torch.autograd.grad(value, list(weights.values()))
+        loss = loss + value.detach()
+        total = list(grads) if total is None else torch._foreach_add(total, grads)
+    return loss, dict(zip(weights, total or []))
+
+
+def _loss(
+    net: Net, train: bool, weights: Params, others: Params, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor
+) -> torch.Tensor:
+    logits = net({**weights, **others}, x, train=train).to(w.dtype)  # [B, K]
+    return (cross_entropy(logits, y, reduction="none") * w).sum()
+
+
+def _split(size: int, *tensors: torch.Tensor) -> Iterable[tuple[torch.Tensor, ...]]:
+    """Pieces of some rows; compiled code gets zeros (of weight zero) for what lacks in the last, as it knows one size only."""
+    for parts in zip(*(t.split(size) for t in tensors)):
+        lack = size - len(parts[0])
+        yield tuple(pad(t, (0, 0) * (t.ndim - 1) + (0, lack)) for t in parts) if lack and on() else parts
+
+
+Term = Callable[[torch.Tensor], torch.Tensor]
+
+
+def summed(x: torch.Tensor, terms: Iterable[Term]) -> torch.Tensor:
+    """The sum of terms of x, each differentiated at once, so that the graph of one alone is alive; not differentiable twice.
+
+    Args:
+        terms: functions x -> scalar; they come one by one, so that what a term needs may be made on the way.
+    """
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return torch.stack([term(x) for term in terms]).sum()
+    total: torch.Tensor = _Summed.apply(x, terms)  # type: ignore[assignment]
+    return total
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, terms: Iterable[Term]) -> torch.Tensor:  # type: ignore[override]
+        values, slope = [], torch.zeros_like(x)
+        for term in terms:
+            leaf = x.detach().requires_grad_()
+            with torch.enable_grad():
+                value = term(leaf)
+            slope += torch.autograd.grad(value, leaf)[0]
+            values.append(value.detach())
+        ctx.save_for_backward(slope)
+        return torch.stack(values).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,97 @@
+"""Images in pieces against all at once, and sums whose terms are differentiated one after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from attar.augment import siamese
+from attar.execute import pieces
+from attar.execute.compile import switched
+from attar.execute.pieces import features, logits, piece_size, summed, weight_gradient
+from attar.execute.plan import compiler_at_hand
+
+
+def whole(p, w: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The weighted loss of all kept images at once, and its gradient, from the plain module."""
+    loss = (cross_entropy(p.plain(p.kept), p.label, reduction="none") * w).sum()
+    names, params = zip(*p.plain.named_parameters())
+    return loss.detach(), dict(zip(names, torch.autograd.grad(loss, params)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7, 100])
+def test_a_gradient_in_pieces_is_that_of_all(make_problem, size: int) -> None:
+    p = make_problem(counts=(4, 3))
+    w = torch.rand(7, dtype=torch.float64)
+    loss, grads = weight_gradient(p.net, p.params, p.kept, p.label, w, size=size)
+    expected, theirs = whole(p, w)
+    assert torch.allclose(loss, expected, rtol=1e-12)
+    assert grads.keys() == theirs.keys()
+    for name, grad in grads.items():
+        assert torch.allclose(grad, theirs[name], rtol=1e-9, atol=1e-14), name
+
+
+def test_only_the_named_weights_and_soft_labels(make_problem) -> None:
+    p = make_problem(counts=(4, 3))
+    w, soft = torch.ones(7, dtype=torch.float64), torch.nn.functional.one_hot(p.label, 2).double()
+    _, grads = weight_gradient(p.net, p.params, p.kept, soft, w, names=["classifier.weight"], size=3)
+    assert list(grads) == ["classifier.weight"]
+    assert torch.allclose(grads["classifier.weight"], whole(p, w)[1]["classifier.weight"], rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiler_at_hand(), reason="compiling on the CPU needs a C++ compiler")
+def test_compiled_pieces_fill_the_last_with_images_of_no_weight(make_problem) -> None:
+    p = make_problem(counts=(4, 3))
+    w = torch.rand(7, dtype=torch.float64)
+    with switched(True):
+        _, grads = weight_gradient(p.net, p.params, p.kept, p.label, w, size=4)
+    for name, grad in whole(p, w)[1].items():
+        assert torch.allclose(grads[name], grad, rtol=1e-8, atol=1e-12), name
+
+
+def test_forwards_in_pieces(make_problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = make_problem(counts=(4, 3))
+    monkeypatch.setattr(pieces, "FORWARD", 3)
+    assert torch.allclose(features(p.net, p.params, p.kept), p.plain.features(p.kept), rtol=1e-12)
+    assert torch.allclose(logits(p.net, p.params, p.kept), p.plain(p.kept), rtol=1e-12)
+
+
+def test_pieces_are_equal_and_batch_norms_see_all(make_problem) -> None:
+    net = make_problem().net
+    assert [piece_size(net, n, "cpu", most=24) for n in (1, 10, 24, 25, 100, 256)] == [1, 10, 24, 13, 20, 24]
+    assert piece_size(net, 100, "cuda", most=24) == 100
+    assert piece_size(make_problem(norm="batch").net, 100, "cpu", most=24) == 100
+
+
+def test_a_sum_of_terms_has_the_slope_of_the_sum() -> None:
+    x = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    alive: list[int] = []
+
+    def terms():
+        for k in range(3):
+            alive.append(k)
+            yield lambda x, k=k: (x[k:] ** (k + 2)).sum()
+
+    total = summed(x, terms())
+    expected = sum((x[k:] ** (k + 2)).sum() for k in range(3))
+    assert torch.allclose(total, expected, rtol=1e-12) and alive == [0, 1, 2]
+    assert torch.allclose(*(torch.autograd.grad(2 * v, x)[0] for v in (total, expected)), rtol=1e-12)
+    with torch.no_grad():
+        assert torch.allclose(summed(x, terms()), expected, rtol=1e-12)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        (slope,) = torch.autograd.grad(summed(x, terms()), x, create_graph=True)
+        slope.sum().backward()
+
+
+def test_blocks_by_class_are_transformed_as_their_images_are() -> None:
+    g = torch.Generator().manual_seed(3)
+    x = torch.rand(40, 5, 3, 9, 9, generator=g)
+    params = siamese.draw("color_crop_cutout_flip_scale_rotate", 40, g, size=(9, 9), one_op=False)
+    assert len(params["op"].unique()) == 6
+    rows = {name: v.repeat_interleave(5, 0) for name, v in params.items()}
+    expected = siamese.augment(x.flatten(0, 1), rows).unflatten(0, (40, 5))
+    assert torch.equal(siamese.augment_by_class(x, params), expected)
+    none = siamese.draw("none", 40, g, size=(9, 9), one_op=False)
+    assert torch.equal(siamese.augment_by_class(x, none), x)
