@@ -1,8 +1,13 @@
 """attar methods."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from attar.cli import show
+
+Which = Annotated[bool, Parameter(negative="", help="Which one to use and what it costs, from recorded benchmarks.")]
 
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
@@ -10,14 +15,16 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
     return act
 
 
-def act(name: str | None = None, /, *, json: show.Json = False) -> None:
-    """Lists the methods, or one with its settings.
+def act(name: str | None = None, /, *, which: Which = False, json: show.Json = False) -> None:
+    """Lists the methods, or one with its settings, or what was measured of them.
 
     Parameters
     ----------
     name
         A method, or my.py:MyMethod.
     """
+    if which:
+        return _which(name, json)
     from attar.verbs.look import methods
 
     found = methods(name)
@@ -30,3 +37,26 @@ def act(name: str | None = None, /, *, json: show.Json = False) -> None:
     show.lines(*one["doc"].split("\n"), "")
     rows = [["--" + s["name"].replace("_", "-"), s["type"], s["default"], s["help"]] for s in one["settings"]]
     show.table(f"Settings of {name}", ["flag", "type", "default", "meaning"], rows)
+
+
+def _which(name: str | None, json: bool) -> None:
+    from attar.verbs.which import which
+
+    found = which(name)
+    if json:
+        return show.as_json({"measured": found})
+    columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", ""]
+    show.table("What was measured", columns, [_row(r) for r in found])
+    show.lines(
+        "accuracy: mean and 95 % interval over networks, standard protocol; steps: ours of the published number",
+        "a row with fewer steps than published is a short schedule and no repetition of the paper",
+    )
+
+
+def _row(r: dict[str, Any]) -> list[str]:
+    above = "" if r["above_random"] is None or r["method"] == "random" else f"{r['above_random']:+.3f}"
+    steps = f"{r['steps']:,} of {r['published_steps']:,}" if r["published_steps"] else ""
+    accuracy = f"{r['accuracy']:.3f} ({r['interval'][0]:.3f}-{r['interval'][1]:.3f})"
+    published = "" if r["published"] is None else f"{r['published']:.3f}"
+    made = show.duration(r["make_seconds"])
+    return [r["data"], str(r["ipc"]), r["method"], accuracy, above, made, steps, published, r["advice"]]

@@ -1,0 +1,44 @@
+"""which: which method to use and what it costs, from the recorded benchmarks that come with the package."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from attar.errors import UsageError
+
+NEAR = 0.01
+"""How far below the best accuracy a cheaper method still counts as good."""
+
+
+def measured() -> dict[str, list[dict[str, Any]]]:
+    """The rows of ``benchmarks/results``, as ``benchmarks/tables.py`` shortened them: ``fidelity`` and ``speed``."""
+    return json.loads(files("attar").joinpath("measured.json").read_text(encoding="utf-8"))
+
+
+def which(name: str | None = None) -> list[dict[str, Any]]:
+    """What was measured of every method, best first within each data set and number of images per class.
+
+    Args:
+        name: only the rows of one method.
+
+    Returns:
+        data, ipc, method, accuracy, interval, above_random (None where random was not measured), make_seconds, steps,
+        published_steps, published, and ``advice``: ``best``, ``best for its price`` (the cheapest within a point of the
+        best) or an empty string.
+    """
+    rows = measured()["fidelity"]
+    if name is not None and name not in (known := sorted({r["method"] for r in rows})):
+        raise UsageError(f"nothing is recorded of '{name}'; measured were {', '.join(known)}")
+    found = []
+    for data, ipc in dict.fromkeys((r["data"], r["ipc"]) for r in rows):
+        cell = sorted((r for r in rows if (r["data"], r["ipc"]) == (data, ipc)), key=lambda r: -r["accuracy"])
+        random = next((r["accuracy"] for r in cell if r["method"] == "random"), None)
+        near = [r for r in cell if r["accuracy"] >= cell[0]["accuracy"] - NEAR]
+        cheapest = min(near, key=lambda r: r["make_seconds"])
+        for r in cell:
+            advice = "best" if r is cell[0] else "best for its price" if r is cheapest else ""
+            above = None if random is None else r["accuracy"] - random
+            found.append({**r, "above_random": above, "advice": advice})
+    return [r for r in found if name in (None, r["method"])]
