@@ -48,7 +48,7 @@ def _which(name: str | None, json: bool) -> None:
     columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", ""]
     show.table("What was measured", columns, [_row(r) for r in found])
     show.lines(
-        "accuracy: mean and 95 % interval over networks, standard protocol; steps: ours of the published number",
+        "accuracy: mean over networks ± half its 95 % interval, standard protocol; steps: ours of the published number",
         "a row with fewer steps than published is a short schedule and no repetition of the paper",
     )
 
@@ -56,7 +56,7 @@ def _which(name: str | None, json: bool) -> None:
 def _row(r: dict[str, Any]) -> list[str]:
     above = "" if r["above_random"] is None or r["method"] == "random" else f"{r['above_random']:+.3f}"
     steps = f"{r['steps']:,} of {r['published_steps']:,}" if r["published_steps"] else ""
-    accuracy = f"{r['accuracy']:.3f} ({r['interval'][0]:.3f}-{r['interval'][1]:.3f})"
+    accuracy = f"{r['accuracy']:.3f} ± {(r['interval'][1] - r['interval'][0]) / 2:.3f}"
     published = "" if r["published"] is None else f"{r['published']:.3f}"
     made = show.duration(r["make_seconds"])
     return [r["data"], str(r["ipc"]), r["method"], accuracy, above, made, steps, published, r["advice"]]

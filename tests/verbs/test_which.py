@@ -1,0 +1,69 @@
+"""attar methods --which: advice from recorded rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from attar.cli import main as cli
+from attar.errors import UsageError
+from attar.verbs import which as asked
+
+
+def row(method: str, accuracy: float, seconds: float, data: str = "mnist", **more: object) -> dict[str, object]:
+    steps = {"steps": 500, "published_steps": 20_000} if seconds > 1 else {"steps": 0, "published_steps": 0}
+    low, high = accuracy - 0.01, accuracy + 0.01
+    facts = {"data": data, "ipc": 1, "method": method, "accuracy": accuracy, "interval": [low, high]}
+    return {**facts, "make_seconds": seconds, "published": None, "protocol": "dsa", "networks": 15, **steps, **more}
+
+
+ROWS = [
+    row("random", 0.60, 0.1),
+    row("kcenter", 0.70, 0.5),
+    row("dm", 0.895, 200, published=0.897),
+    row("dc", 0.90, 5000, published=0.917),
+    row("kcenter", 0.2, 1, "cifar10"),
+]
+
+
+@pytest.fixture(autouse=True)
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "measured", lambda: {"fidelity": ROWS, "speed": []})
+
+
+def test_the_best_and_the_cheapest_near_it() -> None:
+    found = asked.which()
+    assert [(r["data"], r["method"], r["advice"]) for r in found] == [
+        ("mnist", "dc", "best"),
+        ("mnist", "dm", "best for its price"),
+        ("mnist", "kcenter", ""),
+        ("mnist", "random", ""),
+        ("cifar10", "kcenter", "best"),
+    ]
+    assert found[0]["above_random"] == pytest.approx(0.3)
+    assert found[-1]["above_random"] is None, "random was not measured there"
+
+
+def test_one_method_or_none() -> None:
+    assert [r["data"] for r in asked.which("kcenter")] == ["mnist", "cifar10"]
+    with pytest.raises(UsageError, match=r"nothing is recorded of 'dmm'; measured were dc, dm, kcenter, random"):
+        asked.which("dmm")
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.run(["methods", "--which"]) == 0
+    out = capsys.readouterr().out
+    assert "best for its price" in out and "0.895 ± 0.010" in out and "500 of 20,000" in out
+    assert cli.run(["methods", "dm", "--which", "--json"]) == 0
+    assert [r["method"] for r in json.loads(capsys.readouterr().out)["measured"]] == ["dm"]
+    assert cli.run(["methods", "nope", "--which"]) == 2
+
+
+def test_the_recorded_rows_have_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    for r in asked.which():
+        assert set(ROWS[0]) <= set(r)
+        assert 0 <= r["interval"][0] <= r["accuracy"] <= r["interval"][1] <= 1
+        assert r["steps"] <= max(r["published_steps"], r["steps"]) and r["make_seconds"] >= 0
