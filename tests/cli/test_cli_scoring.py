@@ -49,7 +49,7 @@ def test_the_same_evaluation_again_trains_nothing_and_writes_nothing(
 @pytest.fixture
 def short_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Training on all real examples stops after an epoch."""
-    monkeypatch.setattr("attar.evaluate.protocol.FULL_EPOCHS", 1)
+    monkeypatch.setattr("attar.evaluate.presets.FULL_EPOCHS", 1)
 
 
 @pytest.mark.usefixtures("short_full")

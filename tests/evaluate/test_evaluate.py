@@ -13,10 +13,9 @@ import torch
 
 from attar.condensed import Condensed, open_condensed
 from attar.errors import DataError, UsageError
-from attar.evaluate import bench
-from attar.evaluate import protocol as presets
+from attar.evaluate import bench, presets
 from attar.evaluate.evaluate import evaluate
-from attar.evaluate.protocol import resolve
+from attar.evaluate.presets import resolve
 from attar.evaluate.train import accuracy, train
 from attar.nets import Net, build
 from attar.real.realset import RealSet, Splits

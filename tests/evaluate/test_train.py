@@ -37,6 +37,10 @@ class Double:
     def has_batch_statistics(self) -> bool:
         return self.net.has_batch_statistics
 
+    @property
+    def classes(self) -> int:
+        return self.net.classes
+
     def init(self, seeds: Seeds, device: torch.device | str = "cpu") -> Params:
         params = self.net.init(seeds, device)
         return {k: v.double() if v.is_floating_point() else v for k, v in params.items()}

@@ -8,18 +8,20 @@ from typing import Literal
 
 import torch
 
-from attar.augment import dc, siamese
+from attar.augment import crops, dc, idc, siamese
 from attar.errors import UsageError, nearest
 
-Kind = Literal["none", "dsa", "dc"]
+Kind = Literal["none", "dsa", "dc", "idc", "rrc"]
+KINDS = ("dsa", "dc", "idc", "rrc")
 
 
 @dataclass(frozen=True)
 class Augment:
-    """An augmentation; its string is its name, ``none``, ``dsa:color_crop`` or ``dc:crop_scale_rotate``.
+    """An augmentation; its string is its name, ``none``, ``dsa:color_crop``, ``dc:crop_scale_rotate``, ``rrc:0.08_flip``.
 
     Args:
-        kind: none, dsa (:mod:`attar.augment.siamese`) or dc (:mod:`attar.augment.dc`).
+        kind: none, dsa (:mod:`attar.augment.siamese`), dc (:mod:`attar.augment.dc`), idc (:mod:`attar.augment.idc`) or rrc
+            (:mod:`attar.augment.crops`).
         strategy: operations joined by ``_``.
 
     Example:
@@ -40,9 +42,9 @@ class Augment:
         kind, colon, strategy = text.partition(":")
         if not colon:
             kind, strategy = "dsa", text
-        if kind not in ("dsa", "dc"):
-            raise UsageError(f"there is no augmentation '{text}'; {nearest(kind, ('dsa', 'dc', 'none'))}")
-        ops = siamese.parse(strategy) if kind == "dsa" else dc.parse(strategy)
+        if kind not in KINDS:
+            raise UsageError(f"there is no augmentation '{text}'; {nearest(kind, (*KINDS, 'none'))}")
+        ops = {"dc": dc.parse, "rrc": crops.parse}.get(kind, siamese.parse)(strategy)
         return cls(kind, strategy) if ops else cls("none", "")
 
     def __str__(self) -> str:
@@ -61,13 +63,17 @@ class Augment:
             return {}
         if self.kind == "dsa":
             return siamese.draw(self.strategy, n, generator, size=size, one_op=one_op)
+        if self.kind == "idc":
+            return idc.draw(self.strategy, n, generator, size=size)
+        if self.kind == "rrc":
+            return crops.draw(self.strategy, n, generator, size=size)
         return dc.draw(self.strategy, n, generator, size=size, channels=channels)
 
     def apply(self, x: torch.Tensor, params: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """[B, C, H, W] -> [B, C, H, W] under parameters from :meth:`draw`; compiles, and runs under ``vmap``."""
         if self.kind == "none":
             return x
-        return siamese.augment(x, params) if self.kind == "dsa" else dc.augment(x, params)
+        return {"dsa": siamese, "dc": dc, "idc": idc, "rrc": crops}[self.kind].augment(x, params)
 
     def __call__(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Draws for a batch [B, C, H, W] and applies at once, as published evaluations do.
@@ -76,8 +82,9 @@ class Augment:
         """
         drawn = self.draw(len(x), generator, size=(x.shape[2], x.shape[3]), channels=x.shape[1])
         params = {name: v.to(x.device) for name, v in drawn.items()}
-        if self.kind == "dsa":
-            return siamese.augment_one(x, siamese.common_op(drawn), params)
+        if self.kind in ("dsa", "idc"):
+            module = siamese if self.kind == "dsa" else idc
+            return module.augment_one(x, siamese.common_op(drawn), params)
         return self.apply(x, params)
 
 

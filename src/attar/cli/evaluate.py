@@ -27,13 +27,17 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
         /,
         *,
         protocol: Annotated[
-            str | None, Parameter(help="dc, dsa, dc-best or dsa-best; left out, that of the method.")
+            str | None,
+            Parameter(help="dc, dsa, dc-best, dsa-best, idc, fkd, rded or dd-ranking; left out, that of the method."),
         ] = None,
         nets: Annotated[
             str, Parameter(name=["--nets", "--net"], help="Networks, as in convnet,mlp or my.py:MyNet.")
         ] = "convnet",
+        teacher: Annotated[
+            str | None, Parameter(help="Network that labels under fkd and rded; left out, the scored one.")
+        ] = None,
         seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
-    first_seed: Annotated[int, Parameter(help="Seed of the first network; the next ones count up.")] = 0,
+        first_seed: Annotated[int, Parameter(help="Seed of the first network; the next ones count up.")] = 0,
         epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
         augment: Annotated[str | None, Parameter(help="Augmentation, other than the protocol's.")] = None,
         random: Annotated[bool, Parameter(help="Score random real examples of the same budget too.")] = True,
@@ -60,6 +64,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
             real=real,
             protocol=protocol,
             nets=nets,
+            teacher=teacher,
             seeds=seeds,
             first_seed=first_seed,
             epochs=epochs,
@@ -88,5 +93,22 @@ def notes(folder: str, scores: list[dict[str, Any]]) -> list[str]:
         told.append(f"random: {first['rows']} real examples, drawn anew for every seed, by the same protocol")
     for s in scores:
         if s["best_mean"] is not None:
-            told.append(f"best look at the test set, {s['network']}, {s['images']} images: {s['best_mean']:.3f}")
+            kind = "" if s["labels"] == "hard" else f", {s['labels']} labels"
+            told.append(f"best look at the test set, {s['network']}, {s['images']} images{kind}: {s['best_mean']:.3f}")
+    told += [line for s in scores if "ranking" in s for line in _ranked(s)]
     return told + ([] if folder.endswith((".pt", ".pth")) else [f"look at it: {Path(folder) / 'report.html'}"])
+
+
+def _ranked(score: dict[str, Any]) -> list[str]:
+    """What a ranking found, in two lines."""
+    found = score["ranking"]
+    a, both = found["accuracies"], (found["label_robust"], found["augmentation_robust"])
+    said = [
+        f"{part['score']:.4f}" + (" ({:.4f} to {:.4f})".format(*part["interval"]) if part["interval"] else "")
+        for part in both
+    ]
+    return [
+        f"{score['network']}: label-robust score {said[0]}, augmentation-robust score {said[1]}; 0.2689 for random examples "
+        "that recover everything",
+        "accuracies: " + ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in a.items()),
+    ]

@@ -91,6 +91,7 @@ class Bench:
             protocol=protocol,
             seeds=Seeds(seed).at("evaluate"),
             weight=weight,
+            teacher=lesson.teacher,
             progress=self.progress,
             watch=watch,
         )

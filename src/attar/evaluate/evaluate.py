@@ -1,14 +1,15 @@
 """evaluate: trains fresh networks on a small set and on baselines of the same size, and scores them on the test split.
 
-The test split is opened when the first network is trained and not before; only the ``-best`` protocols look earlier.
-Random real examples meet the same networks, initial weights, protocol and numbers of every class. A learning rate that
-was learned together with the images belongs to the images: random examples train with the protocol's own.
+The test split is opened when the first network is trained and not before; only the protocols that publish the best of
+several looks look earlier. Random real examples meet the same networks, initial weights, protocol, numbers of every class and
+teacher. A learning rate that was learned together with the images belongs to the images: random examples train with the
+protocol's own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import torch
 from attar.condensed import Condensed
 from attar.errors import UsageError
 from attar.evaluate.bench import Bench
-from attar.evaluate.lessons import Offer, fitting, full_lesson, offers, random_lesson
-from attar.evaluate.protocol import Protocol, resolve
-from attar.evaluate.scores import summary
-from attar.evaluate.store import Result, Store
+from attar.evaluate.lessons import Offer, beside_hard, fitting, full_lesson, offers, random_lesson, taught
+from attar.evaluate.presets import resolve
+from attar.evaluate.protocol import Protocol
+from attar.evaluate.scores import baseline, score
+from attar.evaluate.store import Store
+from attar.evaluate.teacher import Teacher, trained
+from attar.execute.plan import Plan
 from attar.execute.progress import Progress, Silent
 from attar.nets import Net, Spec, build
 from attar.real.realset import Splits
@@ -32,6 +36,7 @@ def evaluate(
     *,
     protocol: str | None = None,
     nets: Sequence[Spec] = ("convnet",),
+    teacher: Spec | None = None,
     seeds: int = 5,
     first_seed: int = 0,
     random: bool = True,
@@ -42,55 +47,64 @@ def evaluate(
     store: Path | None = None,
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
+    plan: Plan | None = None,
 ) -> list[dict[str, Any]]:
     """Scores a small set by the test accuracy of networks trained on it.
 
     Args:
-        splits: the real data: random examples come from ``train``, accuracies from ``test``.
-        protocol: a preset of :mod:`attar.evaluate.protocol`; None follows the set's recipe, or takes ``dc``.
+        splits: the real data: random examples and teachers come from ``train``, accuracies from ``test``.
+        protocol: a preset of :mod:`attar.evaluate.presets`; None follows the set's recipe, or takes ``dc``.
         nets: one score for every network.
+        teacher: the network that labels where the protocol has one; None takes the scored network's architecture.
         seeds: networks of one score; network i has seed ``first_seed + i``.
         random: whether random real examples of the same budget are scored beside.
         full: whether one network is trained on all real examples as well.
         eight_bit: whether the 8-bit pictures of a synthetic set get scores of their own.
         epochs, augment: other values than the protocol's; its name then tells them.
         store: a folder that keeps the results of single networks; a repeated call goes on where it was.
+        plan: how a teacher is computed where the cache has none.
 
     Returns:
         Score objects: for every network one of ``images`` exact, and for a synthetic set one of its 8-bit pictures;
-        each with hard labels, and with soft ones beside where the recipe names them. Accuracies are fractions.
+        each with hard labels, and with soft ones beside where the recipe names them, or the teacher's where the
+        protocol has one. Accuracies are fractions.
 
     Raises:
         DataError: the set and the real data differ in shape or classes; a training broke.
-        UsageError: an unknown protocol or network, a setting out of range.
+        UsageError: an unknown protocol or network, a setting out of range, a teacher whom no protocol asks.
     """
     if seeds < 1:
         raise UsageError(f"seeds={seeds} trains no network; it must be at least 1")
     real = fitting(condensed, splits.train)
     built = [build(spec, channels=real.shape[0], size=real.shape[1:], classes=real.n_classes) for spec in nets]
+    counts = torch.bincount(condensed.labels, minlength=real.n_classes).tolist()
     recipe = condensed.recipe
     name: str = recipe.get("protocol", "dc") if protocol is None else protocol
     if protocol is None:
         epochs = recipe.get("epochs") if epochs is None else epochs
         augment = recipe.get("augment") if augment is None else augment
-    lr = recipe.get("lr")
-    plans = [resolve(name, real, net=net, epochs=epochs, augment=augment) for net in built]
-    own = [resolve(name, real, net=net, epochs=epochs, augment=augment, lr=lr) for net in built]
+    how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
+    how |= {"patches": recipe.get("patches", 1), "teacher": teacher if isinstance(teacher, str) else ""}
+    plans = [resolve(name, real, net=net, **how) for net in built]
+    own = [resolve(name, real, net=net, lr=recipe.get("lr"), **how) for net in built]
+    if teacher is not None and plans[0].labels != "teacher":
+        raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
     ways = list(offers(condensed, eight_bit=eight_bit))
     bench = Bench(
         splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)
     )
     numbers = range(first_seed, first_seed + seeds)
     scores = []
-    for net, plan, ours in zip(built, plans, own):
-        taught = [_score(bench, net, ours, way, numbers, rows=len(condensed)) for way in ways]
-        baseline = {}
-        if random:
-            counts = torch.bincount(condensed.labels, minlength=real.n_classes).tolist()
-            baseline["random"] = _random(bench, net, plan, counts, numbers)
-        if full:
-            baseline["full"] = _full(bench, net, numbers[0])
-        scores += [{**score, "test": bench.test_facts(), "baseline": baseline} for score in taught]
+    for spec, net, theirs, ours in zip(nets, built, plans, own):
+        guide, offered = None, ways
+        if theirs.labels == "teacher":
+            guide = trained(teacher or spec, real, plan=plan or Plan(device=str(device)), progress=bench.progress)
+            offered = list(beside_hard(ways, guide))
+        found = [_score(bench, net, ours, way, numbers, rows=len(condensed)) for way in offered]
+        beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, counts if random else None, numbers)
+        everything = {"full": full_baseline(bench, net, numbers[0])} if full else {}
+        test = bench.test_facts()
+        scores += [{**s, "test": test, "baseline": {**beside[s["labels"]], **everything}} for s in found]
     return scores
 
 
@@ -98,49 +112,44 @@ def _score(bench: Bench, net: Net, plan: Protocol, way: Offer, seeds: range, *, 
     """The score object of one network and one way to learn, without test and baselines."""
     plan = dataclasses.replace(plan, labels=way.labels)
     results = bench.results(f"{net.name}, {way.images} images", net, plan, [way.lesson] * len(seeds), seeds)
-    return {
-        "protocol": plan.name,
-        "network": net.name,
-        "labels": way.labels,
-        "images": way.images,
-        "augment": plan.augment,
-        "epochs": plan.epochs,
-        "lr": plan.lr,
-        "rows": rows,
-        "bytes": way.bytes,
-        "first_seed": seeds[0],
-        **_statistics(plan, results, rows),
-    }
+    return score(net, plan, way, results, rows=rows, first_seed=seeds[0])
 
 
-def _random(bench: Bench, net: Net, plan: Protocol, counts: list[int], seeds: range) -> dict[str, Any]:
-    """Random real examples with hard labels, redrawn for every seed."""
+def _baselines(
+    bench: Bench,
+    net: Net,
+    plan: Protocol,
+    teacher: Teacher | None,
+    labels: Iterable[str],
+    counts: list[int] | None,
+    seeds: range,
+) -> dict[str, dict[str, Any]]:
+    """For every kind of labels the random examples beside it: with the teacher's labels beside those, else with hard ones.
+
+    Args:
+        counts: examples of every class; None for no random examples.
+    """
+    if counts is None:
+        return {kind: {} for kind in labels}
+    hard = {"random": _random(bench, net, plan, None, counts, seeds)}
+    soft = hard if teacher is None else {"random": _random(bench, net, plan, teacher, counts, seeds)}
+    return {kind: soft if kind == "teacher" else hard for kind in labels}
+
+
+def _random(
+    bench: Bench, net: Net, plan: Protocol, teacher: Teacher | None, counts: list[int], seeds: range
+) -> dict[str, Any]:
+    """Random real examples, redrawn for every seed, with hard labels or a teacher's."""
+    plan = dataclasses.replace(plan, labels="hard" if teacher is None else "teacher")
     lessons = [random_lesson(bench.real, counts, seed) for seed in seeds]
-    return _baseline(plan, bench.results(f"{net.name}, random examples", net, plan, lessons, seeds), sum(counts))
+    if teacher is not None:
+        lessons = [taught(lesson, teacher) for lesson in lessons]
+    return baseline(plan, bench.results(f"{net.name}, random examples", net, plan, lessons, seeds), sum(counts))
 
 
-def _full(bench: Bench, net: Net, seed: int) -> dict[str, Any]:
+def full_baseline(bench: Bench, net: Net, seed: int) -> dict[str, Any]:
     """One network on all real examples, by a protocol of its own."""
     real = bench.real
     plan = resolve("full", real, net=net)
     results = bench.results(f"{net.name}, all {len(real)} examples", net, plan, [full_lesson(real)], [seed])
-    return _baseline(plan, results, len(real))
-
-
-def _baseline(plan: Protocol, results: Sequence[Result], rows: int) -> dict[str, Any]:
-    facts = {"protocol": plan.name, "labels": plan.labels, "lr": plan.lr, "rows": rows}
-    return {**facts, **_statistics(plan, results, rows)}
-
-
-def _statistics(plan: Protocol, results: Sequence[Result], rows: int) -> dict[str, Any]:
-    """What several networks say together, and the cost: seconds of all of them, and updates of one."""
-    best = [r["best"] for r in results if r["best"] is not None]
-    return {
-        "seeds": len(results),
-        **summary([r["accuracy"] for r in results]),
-        "best_mean": sum(best) / len(best) if best else None,
-        "cost": {
-            "train_seconds": round(sum(r["seconds"] for r in results), 3),
-            "updates": plan.passes * -(-rows // plan.batch),
-        },
-    }
+    return baseline(plan, results, len(real))

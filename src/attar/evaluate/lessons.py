@@ -12,7 +12,9 @@ import torch
 from attar.condensed import Condensed
 from attar.errors import DataError, UsageError
 from attar.evaluate.baseline import random_examples
+from attar.evaluate.protocol import Labels
 from attar.evaluate.store import content
+from attar.evaluate.teacher import Teacher
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -24,10 +26,12 @@ class Lesson:
     Args:
         identity: what tells it from others, as JSON.
         make: gives images ([M, C, H, W] or a real set), labels and weights (or None); called where a training is due.
+        teacher: who labels the images as they are shown, in place of the labels.
     """
 
     identity: Mapping[str, Any]
     make: Callable[[], tuple[torch.Tensor | RealSet, torch.Tensor, torch.Tensor | None]]
+    teacher: Teacher | None = None
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,12 @@ class Offer:
 
     Args:
         images: ``exact`` as stored, or ``8-bit`` as pictures show them.
-        labels: hard or soft.
+        labels: hard, soft or teacher.
         bytes: of images and labels as stored; a hard label takes one.
     """
 
     images: Literal["exact", "8-bit"]
-    labels: Literal["hard", "soft"]
+    labels: Labels
     lesson: Lesson
     bytes: int
 
@@ -53,7 +57,7 @@ def offers(condensed: Condensed, *, eight_bit: bool) -> Iterator[Offer]:
         DataError: soft labels that are missing or no distributions.
     """
     weight = condensed.weight if condensed.recipe.get("weighted") else None
-    targets: list[tuple[Literal["hard", "soft"], torch.Tensor]] = [("hard", condensed.labels)]
+    targets: list[tuple[Labels, torch.Tensor]] = [("hard", condensed.labels)]
     if condensed.recipe.get("labels") == "soft":
         targets.append(("soft", _distributions(condensed)))
     floats = "image" in condensed.exact
@@ -65,6 +69,29 @@ def offers(condensed: Condensed, *, eight_bit: bool) -> Iterator[Offer]:
             lesson = Lesson({"content": content(x, y, weight)}, lambda x=x, y=y: (x, y, weight))
             stored = len(y) if labels == "hard" else y.numel() * y.element_size()
             yield Offer(images, labels, lesson, x.numel() * width + stored)
+
+
+def taught(lesson: Lesson, teacher: Teacher) -> Lesson:
+    """The same images, labelled by a teacher."""
+    return Lesson({**lesson.identity, "teacher": teacher.identity}, lesson.make, teacher)
+
+
+def answered(lesson: Lesson, teacher: Teacher) -> Lesson:
+    """The same images with one answer of a teacher each, of the images as they are, at temperature 1."""
+
+    def make() -> tuple[torch.Tensor | RealSet, torch.Tensor, torch.Tensor | None]:
+        images, _, weight = lesson.make()
+        x = images.draw(torch.arange(len(images))) if isinstance(images, RealSet) else images
+        return x, torch.cat([teacher(part, 1.0).cpu() for part in x.split(256)]), weight
+
+    return Lesson({**lesson.identity, "answers": teacher.identity}, make)
+
+
+def beside_hard(ways: Sequence[Offer], teacher: Teacher) -> Iterator[Offer]:
+    """Each offer of hard labels, then its images labelled by a teacher; what has to be kept for it is the teacher's weights."""
+    for way in (w for w in ways if w.labels == "hard"):
+        yield way
+        yield Offer(way.images, "teacher", taught(way.lesson, teacher), way.bytes + teacher.bytes)
 
 
 def random_lesson(real: RealSet, counts: Sequence[int], seed: int) -> Lesson:

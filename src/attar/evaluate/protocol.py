@@ -1,55 +1,13 @@
-"""Protocol: how a network is trained on a set before its accuracy counts; the named presets of the field.
-
-``dc`` and ``dsa`` are the standard protocol of dataset condensation (Zhao, Mopuri and Bilen, "Dataset Condensation with
-Gradient Matching", ICLR 2021; Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML
-2021), which DM, CAFE, MTT, TESLA, DATM, IDM and DataDAM share: a fresh network for every seed, SGD with learning rate
-.01, momentum .9, weight decay 5e-4, shuffled batches of 256, cross entropy, test accuracy of the last epoch.
-
-Quirks of the official code that are kept, because published figures depend on them:
-
-- E epochs are asked for and E + 1 are trained;
-- the learning rate falls to a tenth once, after the epoch with index E // 2 + 1 (the first is 0), so that E // 2 + 2
-  epochs run at the full rate: 152 of 301 and 502 of 1001;
-- it falls by making a new optimiser, so that the momentum starts again from zero;
-- batch norms of the network are in training mode, also for a last batch that is small;
-- without augmentation E is 300, with augmentation it is 1000;
-- in ``dc`` only MNIST is augmented (crop, scale or rotate), and networks with batch norm on every set (crop or noise);
-  Fashion-MNIST is not. Here the first rule holds for every grey set of written characters;
-- in ``dsa`` one operation is drawn for a whole batch, and every image draws its own parameters of it.
-
-Not kept: seeds from the wall clock, and accuracies in percent.
-
-Many papers report the best of several looks at the test set. ``dc-best`` and ``dsa-best`` do so openly: the best stands
-beside the last, and everything else is equal.
-"""
+"""Protocol: how a network is trained on a set before its accuracy counts. Named ones are in :mod:`attar.evaluate.presets`."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from attar.augment import Augment
-from attar.augment.siamese import COLOR_CROP_CUTOUT_SCALE_ROTATE
-from attar.augment.strategy import strategy_for
-from attar.errors import UsageError, nearest
-from attar.nets import Net
-from attar.real.realset import RealSet
+from attar.evaluate.rates import RATES, Schedule, first_low
 
-LOOKS = 10
-"""How often a ``-best`` preset looks at the test set before the last epoch."""
-FULL_EPOCHS, FULL_UPDATES = 300, 2500
-"""``full`` trains for as many whole epochs as 2,500 updates allow: at least 1, at most 300; 10 on MNIST, 12 on CIFAR-10."""
-
-PRESETS = {
-    "dc": "no augmentation and 300 epochs; grey digits and batch norms: light augmentation and 1000 epochs",
-    "dsa": "siamese augmentation and 1000 epochs",
-    "dc-best": "as dc, and the best of eleven looks at the test set beside the last",
-    "dsa-best": "as dsa, and the best of eleven looks at the test set beside the last",
-    "full": "for all real examples: about 2,500 updates, learning rate falling along a cosine",
-}
-"""Name -> one line."""
+Labels = Literal["hard", "soft", "teacher"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +17,20 @@ class Protocol:
     Args:
         name: the preset, and what was changed of it.
         epochs: E.
-        lr, momentum, weight_decay: of SGD; the decay is coupled, as in ``torch.optim.SGD``.
+        lr: the first learning rate.
+        momentum: of SGD.
+        weight_decay: coupled for SGD, as in ``torch.optim.SGD``; decoupled and of weights of more than one dimension for AdamW.
         batch: examples of one update; the last batch of an epoch may be smaller.
-        schedule: ``drop`` (E + 1 epochs, a tenth of the rate after epoch E // 2 + 1) or ``cosine`` (E epochs, to zero).
+        schedule: one of :mod:`attar.evaluate.rates`; ``drop`` trains E + 1 epochs, the others E.
         augment: spec of :class:`attar.augment.Augment`.
         select: ``last``, or ``best`` to look at the test set every ``evaluate_every`` epochs too.
         evaluate_every: epochs between two looks.
-        labels: ``hard`` or ``soft`` (cross entropy against distributions).
+        labels: ``hard``, ``soft`` (cross entropy against distributions) or ``teacher`` (a network labels every batch).
+        optimiser: ``sgd`` or ``adamw``.
+        cutmix: share of the batches that are mixed.
+        looks_after: share of the epochs before the first look.
+        temperature: divides the logits of student and teacher, where there is one.
+        unmixed: whether the network also meets the images before they are mixed, for its batch norms alone.
     """
 
     name: str
@@ -74,11 +39,16 @@ class Protocol:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     batch: int = 256
-    schedule: Literal["drop", "cosine"] = "drop"
+    schedule: Schedule = "drop"
     augment: str = "none"
     select: Literal["last", "best"] = "last"
     evaluate_every: int = 0
-    labels: Literal["hard", "soft"] = "hard"
+    labels: Labels = "hard"
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    cutmix: float = 0.0
+    looks_after: float = 0.0
+    temperature: float = 1.0
+    unmixed: bool = False
 
     @property
     def passes(self) -> int:
@@ -88,108 +58,23 @@ class Protocol:
     @property
     def drop(self) -> int:
         """The first epoch at the lower rate, with momentum from zero; -1 where there is none."""
-        return self.epochs // 2 + 2 if self.schedule == "drop" else -1
+        return first_low(self.epochs) if self.schedule == "drop" else -1
 
     def rate(self, epoch: int, share: float = 0.0) -> float:
         """The learning rate in an epoch of which ``share`` in [0, 1) is over."""
-        if self.schedule == "drop":
-            return self.lr * (0.1 if epoch >= self.drop else 1.0)
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (epoch + share) / self.epochs))
+        return self.lr * RATES[self.schedule](epoch, share, self.epochs)
 
     def looks(self, epoch: int) -> bool:
         """Whether the test set is looked at after an epoch that is not the last."""
-        if self.select == "last" or epoch == self.passes - 1:
+        if self.select == "last" or epoch == self.passes - 1 or epoch < self.looks_after * self.epochs:
             return False
         return (epoch + 1) % self.evaluate_every == 0
 
     def facts(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return asdict(self)
+        """The settings as JSON; the later ones only where they are used, so that results from before them are still found."""
+        unused = {f.name for f in fields(self) if f.name in LATER and getattr(self, f.name) == f.default}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
-def resolve(
-    name: str,
-    real: RealSet,
-    *,
-    net: Net | None = None,
-    epochs: int | None = None,
-    augment: str | None = None,
-    lr: float | None = None,
-    labels: Literal["hard", "soft"] = "hard",
-) -> Protocol:
-    """The protocol that a preset means for a dataset and a network.
-
-    Args:
-        name: one of :data:`PRESETS`.
-        real: its shape, name and class names decide what ``dc`` and ``dsa`` augment.
-        net: whether it has batch statistics decides what ``dc`` augments.
-        epochs, augment, lr: other values than the preset's, None to keep it; the resulting name tells them.
-            ``augment`` is a spec of :class:`attar.augment.Augment`, a siamese strategy (``crop_flip``) or ``auto``.
-        labels: ``hard`` or ``soft``.
-
-    Raises:
-        UsageError: an unknown preset or augmentation, epochs < 1, a learning rate that is not positive.
-    """
-    if name not in PRESETS:
-        raise UsageError(f"there is no protocol '{name}'; {nearest(name, PRESETS)}")
-    preset = _preset(name, real, net)
-    changes = _changes(preset, epochs=epochs, augment=augment, lr=lr)
-    told = ", ".join([name, *(_told(key, value) for key, value in changes.items())])
-    changed = replace(preset, **{**changes, "name": told, "labels": labels})
-    if changed.select == "last":
-        return changed
-    return replace(changed, evaluate_every=max(1, changed.epochs // LOOKS))
-
-
-def _preset(name: str, real: RealSet, net: Net | None) -> Protocol:
-    kind, _, best = name.partition("-")
-    select = "best" if best else "last"
-    if kind == "full":
-        updates = -(-len(real) // Protocol.batch)
-        epochs = max(1, min(FULL_EPOCHS, FULL_UPDATES // max(1, updates)))
-        return Protocol(name=name, epochs=epochs, schedule="cosine")
-    if kind == "dsa":
-        return Protocol(name=name, epochs=1000, augment=_siamese(real), select=select)
-    strategy = "none"
-    if net is not None and net.has_batch_statistics:
-        strategy = "dc:crop_noise"
-    elif real.shape[0] == 1 and written(real):
-        strategy = "dc:crop_scale_rotate"
-    return Protocol(name=name, epochs=300 if strategy == "none" else 1000, augment=strategy, select=select)
-
-
-def _changes(preset: Protocol, *, epochs: Any, augment: Any, lr: Any) -> Mapping[str, Any]:
-    """The checked settings that differ from the preset's."""
-    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
-        raise UsageError(f"epochs={epochs} must be a whole number of at least 1")
-    if lr is not None and (not isinstance(lr, (int, float)) or not math.isfinite(lr) or lr <= 0):
-        raise UsageError(f"the learning rate {lr} of the recipe must be a positive number")
-    given = {"epochs": epochs, "augment": _spec(augment, preset), "lr": lr}
-    return {key: value for key, value in given.items() if value is not None and value != getattr(preset, key)}
-
-
-def _told(key: str, value: Any) -> str:
-    if key == "epochs":
-        return f"{value} epoch" + "s" * (value > 1)
-    if key == "lr":
-        return f"learning rate {value:.4g}"
-    return "no augmentation" if value == "none" else f"augment {value}"
-
-
-def _spec(augment: str | None, preset: Protocol) -> str | None:
-    """An augmentation as users and recipes write it -> a spec of Augment."""
-    if augment is None or augment == "auto":
-        return None if augment is None else preset.augment
-    return str(Augment.parse(augment))
-
-
-def _siamese(real: RealSet) -> str:
-    return f"dsa:{COLOR_CROP_CUTOUT_SCALE_ROTATE if written(real) else strategy_for('auto', real.class_names)}"
-
-
-def written(real: RealSet) -> bool:
-    """Whether the classes are written characters, which a mirror would spoil: told by class names or the source's name."""
-    if strategy_for("auto", real.class_names) == COLOR_CROP_CUTOUT_SCALE_ROTATE:
-        return True
-    name = real.name.lower()
-    return ("mnist" in name and "fashion" not in name) or "svhn" in name
+LATER = ("optimiser", "cutmix", "looks_after", "temperature", "unmixed")
+"""Settings that the first protocols did not have."""

@@ -1,4 +1,4 @@
-"""What several networks' accuracies say together."""
+"""What several networks' accuracies say together, as a manifest keeps it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,56 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from attar.evaluate.lessons import Offer
+from attar.evaluate.protocol import Protocol
+from attar.evaluate.store import Result
+from attar.nets import Net
+
 LEVEL = 0.95
 """Confidence of the interval."""
+
+
+def score(
+    net: Net, plan: Protocol, way: Offer, results: Sequence[Result], *, rows: int, first_seed: int
+) -> dict[str, Any]:
+    """The score object of one network and one way to learn, without test split and baselines.
+
+    Args:
+        rows: M.
+    """
+    return {
+        "protocol": plan.name,
+        "network": net.name,
+        "labels": way.labels,
+        "images": way.images,
+        "augment": plan.augment,
+        "epochs": plan.epochs,
+        "lr": plan.lr,
+        "rows": rows,
+        "bytes": way.bytes,
+        "first_seed": first_seed,
+        **together(plan, results, rows),
+    }
+
+
+def baseline(plan: Protocol, results: Sequence[Result], rows: int) -> dict[str, Any]:
+    """The object of what stands beside a score."""
+    facts = {"protocol": plan.name, "labels": plan.labels, "lr": plan.lr, "rows": rows}
+    return {**facts, **together(plan, results, rows)}
+
+
+def together(plan: Protocol, results: Sequence[Result], rows: int) -> dict[str, Any]:
+    """What several networks say together, and the cost: seconds of all of them, and updates of one."""
+    best = [r["best"] for r in results if r["best"] is not None]
+    return {
+        "seeds": len(results),
+        **summary([r["accuracy"] for r in results]),
+        "best_mean": sum(best) / len(best) if best else None,
+        "cost": {
+            "train_seconds": round(sum(r["seconds"] for r in results), 3),
+            "updates": plan.passes * -(-rows // plan.batch),
+        },
+    }
 
 
 def summary(accuracies: Sequence[float]) -> dict[str, Any]:

@@ -1,63 +1,31 @@
 """Trains one network on a set, and counts what it gets right.
 
-The batches and the augmentation of an epoch are pure functions of (seeds, epoch). The gradient of a batch is taken in pieces
-(:mod:`attar.execute.pieces`), which compile.
+The gradient of a batch is taken in pieces (:mod:`attar.execute.pieces`), which compile. With a teacher the loss is the cross
+entropy of softmax(student / T) against softmax(teacher / T): the divergence KL(teacher || student) of the papers and the
+teacher's entropy, which no weight moves, so that the gradients are theirs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 
-from attar.augment import Augment
 from attar.errors import DataError
+from attar.evaluate.batches import batches, check_teacher, of_mean_one, targets
+from attar.evaluate.optimiser import optimiser
 from attar.evaluate.protocol import Protocol
+from attar.evaluate.teacher import Teacher
 from attar.execute.pieces import BACKWARD, logits, piece_size, weight_gradient
 from attar.execute.progress import Progress
 from attar.nets import Net, Params
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
-Batches = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]]
 
-
-@dataclass(frozen=True)
-class Sgd:
-    """One update of a network by SGD as ``torch.optim.SGD`` defines it.
-
-    g = grad mean_i w_i CE(net(x_i), y_i) + weight_decay * p;  m <- momentum * m + g;  p <- p - lr * m
-
-    Args:
-        net: the network. momentum, weight_decay: as above. size: images of one piece of a batch.
-    """
-
-    net: Net
-    momentum: float
-    weight_decay: float
-    size: int
-
-    def start(self, params: Params) -> Params:
-        """Momentum from zero."""
-        return {name: torch.zeros_like(params[name]) for name in self.net.trainable}
-
-    def step(
-        self, params: Params, momentum: Params, x: torch.Tensor, y: torch.Tensor, w: torch.Tensor, lr: float
-    ) -> torch.Tensor:
-        """One update of ``params`` and ``momentum`` in place; gives the loss before it.
-
-        Args:
-            x: [B, C, H, W]. y: int64 [B], or distributions [B, K]. w: [B], of mean 1 over the set.
-        """
-        loss, grads = weight_gradient(self.net, params, x, y, w / len(w), size=self.size)
-        p, m = ([tree[name] for name in self.net.trainable] for tree in (params, momentum))
-        g = torch._foreach_add([grads[name] for name in self.net.trainable], p, alpha=self.weight_decay)
-        torch._foreach_mul_(m, self.momentum)
-        torch._foreach_add_(m, g)
-        torch._foreach_add_(p, m, alpha=-lr)
-        return loss
+class Broken(DataError):
+    """A training whose loss or weights became infinite or NaN."""
 
 
 def train(
@@ -68,6 +36,7 @@ def train(
     protocol: Protocol,
     seeds: Seeds,
     weight: torch.Tensor | None = None,
+    teacher: Teacher | None = None,
     progress: Progress | None = None,
     watch: Callable[[Params], None] | None = None,
 ) -> Params:
@@ -78,6 +47,7 @@ def train(
         labels: int64 [M], or distributions [M, K], on the device to train on.
         seeds: initial weights, order of examples, augmentation and dropout depend on these and the epoch alone.
         weight: [M], scaled to mean 1; None weighs all alike.
+        teacher: labels every batch in place of ``labels``, where the protocol says so.
         progress: advanced by one for every epoch.
         watch: called with the parameters at the epochs where ``protocol`` looks at the test set.
 
@@ -85,22 +55,28 @@ def train(
         Parameters and buffers of the last epoch.
 
     Raises:
-        DataError: loss or weights became infinite or NaN.
+        Broken: loss or weights became infinite or NaN.
+        UsageError: a teacher who is not there, or one whom the protocol does not ask.
     """
+    check_teacher(protocol, teacher)
     params = net.init(seeds.at("init"), labels.device)
     size = piece_size(net, min(len(labels), protocol.batch), labels.device, most=BACKWARD)
-    sgd = Sgd(net, protocol.momentum, protocol.weight_decay, size)
-    momentum = sgd.start(params)
-    w = _of_mean_one(weight, labels, params[net.trainable[0]].dtype)
-    if labels.is_floating_point():
-        labels = labels.to(w.dtype)
+    rule = optimiser(protocol, net)
+    moments = rule.start(params)
+    w = of_mean_one(weight, labels, params[net.trainable[0]].dtype)
+    y = targets(labels, protocol, classes=net.classes, dtype=w.dtype)
+    temperature = 1.0 if teacher is None else protocol.temperature
     for epoch in range(protocol.passes):
         if epoch == protocol.drop:
-            momentum = sgd.start(params)
+            moments = rule.start(params)
         losses = []
         with seeds.globally("dropout", epoch):
-            for x, y, part, share in _batches(images, labels, w, protocol, seeds, epoch):
-                losses.append(sgd.step(params, momentum, x, y, part, protocol.rate(epoch, share)))
+            for b in batches(images, y, w, protocol=protocol, seeds=seeds, epoch=epoch, teacher=teacher):
+                if protocol.unmixed and net.has_batch_statistics:
+                    _meet(net, params, b.plain)
+                loss, grads = weight_gradient(net, params, b.x, b.y, b.w / len(b.w), size=size, temperature=temperature)
+                rule.update(params, moments, grads, protocol.rate(epoch, b.share))
+                losses.append(loss)
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise _broken("loss", epoch, protocol)
@@ -113,35 +89,17 @@ def train(
     return params
 
 
-def _broken(what: str, epoch: int, protocol: Protocol) -> DataError:
-    return DataError(
+@torch.no_grad()
+def _meet(net: Net, params: Params, x: torch.Tensor) -> None:
+    """Moves the running statistics of batch norms by a batch, and nothing else."""
+    net(params, x, train=True)
+
+
+def _broken(what: str, epoch: int, protocol: Protocol) -> Broken:
+    return Broken(
         f"training by protocol '{protocol.name}' broke in epoch {epoch + 1} of {protocol.passes}: the {what} became NaN or "
         f"infinite; look for extreme values in the images, or lower the learning rate of {protocol.lr:g}"
     )
-
-
-def _batches(
-    images: torch.Tensor | RealSet, labels: torch.Tensor, w: torch.Tensor, protocol: Protocol, seeds: Seeds, epoch: int
-) -> Batches:
-    """The shuffled and augmented batches (x [B, C, H, W], y, w [B], share of the epoch that is over)."""
-    augment, generator = Augment.parse(protocol.augment), seeds.generator("augment", epoch)
-    order = torch.randperm(len(labels), generator=seeds.generator("order", epoch))
-    for start in range(0, len(order), protocol.batch):
-        index = order[start : start + protocol.batch]
-        x = images.draw(index) if isinstance(images, RealSet) else images[index.to(images.device)]
-        x = x.to(w.device, w.dtype)
-        index = index.to(w.device)
-        yield augment(x, generator), labels[index], w[index], start / len(order)
-
-
-def _of_mean_one(weight: torch.Tensor | None, labels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """[M], >= 0 -> [M] of mean 1."""
-    if weight is None:
-        return torch.ones(len(labels), dtype=dtype, device=labels.device)
-    weight = weight.to(labels.device, dtype)
-    if not torch.isfinite(weight).all() or (weight < 0).any() or weight.sum() <= 0:
-        raise DataError("the weights of the set hold a NaN, a negative number or nothing but zeros; select it again")
-    return weight / weight.mean()
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 from attar import registry
 from attar.condensed import Condensed
 from attar.errors import UsageError, nearest
-from attar.evaluate.protocol import resolve
+from attar.evaluate.presets import resolve
 from attar.execute.progress import Progress, usual
 from attar.io import atomic
 from attar.nets.build import build

@@ -9,6 +9,8 @@ from attar.condensed import Condensed, open_condensed
 from attar.errors import UsageError
 from attar.evaluate import evaluate as scoring
 from attar.evaluate.imported import condensed_from_pt
+from attar.evaluate.presets import RANKING
+from attar.evaluate.ranking import ranking
 from attar.execute import plan
 from attar.execute.progress import Progress, usual
 from attar.io.lock import lock
@@ -29,6 +31,7 @@ def evaluate(
     real: Any = None,
     protocol: str | None = None,
     nets: str | tuple[Any, ...] = "convnet",
+    teacher: str | None = None,
     seeds: int = 5,
     first_seed: int = 0,
     epochs: int | None = None,
@@ -45,8 +48,10 @@ def evaluate(
     Args:
         condensed: a folder that attar wrote, a Condensed, or a published ``.pt`` of images and labels (with ``real``).
         real: the real data; left out, they are found from the manifest.
-        protocol: ``dc``, ``dsa``, ...; left out, the one that the method's paper uses.
+        protocol: ``dc``, ``dsa``, ``idc``, ``fkd``, ``rded`` ...; ``dd-ranking``, or ``dd-ranking:dsa`` for another one than the
+            set's own; left out, the one that the method's paper uses.
         nets: networks, as a comma-separated string or a tuple.
+        teacher: network that labels under fkd and rded, trained on all real examples; left out, the scored one.
         seeds: networks trained for each score. first_seed: the first one's seed; the next ones count up.
         epochs, augment: other values than the protocol's.
         random: score random real examples of the same budget too, redrawn for every seed.
@@ -62,29 +67,45 @@ def evaluate(
     _, compute = divide(settings, (Data, Compute))
     read = {k: v for k, v in settings.items() if not hasattr(compute, k)}
     kept, splits = opened(condensed, real, read, progress or usual())
-    ways = 1 + random + (eight_bit and "image" in kept.exact)
+    ranked, base = divided(protocol, random)
+    score, beside = (
+        (ranking, {}) if ranked else (scoring.evaluate, {"random": random, "full": full, "eight_bit": eight_bit})
+    )
+    ways = 8 if ranked else 1 + random + (eight_bit and "image" in kept.exact)
     how = planned(compute, kept, splits.train, specs(nets), epochs=seeds * ways * (epochs or EPOCHS))
     with how.applied():
-        scores = scoring.evaluate(
+        scores = score(
             kept,
             splits,
-            protocol=protocol,
+            protocol=base if ranked else protocol,
             nets=specs(nets),
+            teacher=teacher,
             seeds=seeds,
             first_seed=first_seed,
-            random=random,
-            full=full,
-            eight_bit=eight_bit,
             epochs=epochs,
             augment=augment,
             store=root(),
             progress=progress or usual(),
             device=how.device,
+            plan=how,
+            **beside,
         )
     scores = [{**s, "plan": how.facts()} for s in scores]
     if save and kept.path is not None:
         record(kept, scores, splits)
     return scores
+
+
+def divided(protocol: str | None, random: bool) -> tuple[bool, str | None]:
+    """Whether a protocol is the ranking, and the one that its trainings follow (None for that of the set).
+
+    Raises:
+        UsageError: a ranking without random examples.
+    """
+    name, _, base = (protocol or "").partition(":")
+    if name == RANKING and not random:
+        raise UsageError(f"{RANKING} compares a set with random examples; leave --no-random out")
+    return name == RANKING, base or None
 
 
 def planned(compute: Compute, kept: Condensed, real: RealSet, nets: tuple[Any, ...], *, epochs: int) -> plan.Plan:
