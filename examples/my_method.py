@@ -8,7 +8,7 @@ Cost: a few operations a pixel of batch + kept images. Differs from DM: pixels a
 from dataclasses import dataclass
 
 from attar.augment.siamese import augment, draw
-from attar.match.features import class_means
+from attar.match.means import class_means
 from attar.method import Cost, Method, Rows
 from attar.optim import Opt
 from attar.params import pixels
