@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from attar.condensed import Condensed
-from attar.report import compare, grid, table
+from attar.report import compare, cross, grid, table
 
 
 def row(method: str, ipc: int | None, mean: float | None, *, random: float = 0.5, **more: Any) -> dict[str, Any]:
@@ -164,3 +164,25 @@ def test_the_terminal_shows_a_set(synthetic: Condensed) -> None:
 def test_names_are_no_markup_and_no_escape_sequences_in_the_terminal() -> None:
     text = printed(table.compare_table([row("[red]x[/] \x1b[31m", 10, 0.8)]))
     assert "[red]x[/]" in text and "\x1b" not in text
+
+
+def test_several_networks_stand_across(rows: list[dict[str, Any]]) -> None:
+    mlp = [
+        {**r, "score": {**r["score"], "network": "mlp", "last_mean": r["score"]["last_mean"] - 0.2}} for r in rows[:3]
+    ]
+    small, large = cross.across(grid.grids(rows + mlp))
+    assert (small.head, large.head) == ("1 image per class", "10 images per class")
+    assert small.networks == ("ConvNet", "MLP")
+    cells = {line.name: [c and c.measure and round(c.measure.mean, 2) for c in line.cells] for line in large.lines}
+    assert cells == {"dm": [0.8, 0.6], "dsa": [0.79, None], "herding": [0.6, None], grid.RANDOM: [0.5, 0.5]}
+    assert [line.name for line in small.lines if line.cells[1] and line.cells[1].best] == ["dsa"]
+    page, md = compare.render(rows + mlp, title="t"), compare.markdown(rows + mlp)
+    assert "Across networks" in page and "| dsa | **0.650 ± 0.010** | **0.450 ± 0.010** |" in md
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table.compare_table(rows + mlp))
+    assert "Across networks, 10 images per class" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_one_network_has_no_table_across(rows: list[dict[str, Any]]) -> None:
+    assert cross.across(grid.grids(rows)) == ()
+    assert "Across networks" not in compare.render(rows, title="t") + compare.markdown(rows)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from attar.report import scale, svg, wording
+from attar.report.cross import across
 from attar.report.facts import text
 from attar.report.grid import RANDOM, Cell, Grid, Line, grids
 from attar.report.render import template
@@ -30,23 +31,30 @@ def render(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
         rows: dicts of ``method``, ``ipc``, ``rows``, ``bytes``, ``seconds`` (of making) and ``score``.
         title: what is compared.
     """
-    parts = [_part(grid, i) for i, grid in enumerate(grids(rows))]
+    found = grids(rows)
+    parts = [_part(grid, i) for i, grid in enumerate(found)]
     result, verdict = _result(parts[0].grid) if parts else (Markup("Nothing to compare."), "")
-    context = {"title": text(title), "result": result, "verdict": verdict, "parts": parts}
+    context = {"title": text(title), "result": result, "verdict": verdict, "parts": parts, "crosses": across(found)}
     return template("compare.html.j2", context)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The same tables as Markdown; the best accuracy of a size is bold."""
-    blocks = []
-    for grid in grids(rows):
-        head = ["method", *grid.heads]
-        lines = [f"{grid.network}: {grid.conditions}" if grid.conditions else grid.network, ""]
-        lines = [_plain(line) for line in lines]
-        lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-        lines += [f"| {_plain(x.name)} | {' | '.join(map(_marked, x.cells))} |" for x in grid.lines]
-        blocks.append("\n".join(lines) + "\n")
+    found = grids(rows)
+    blocks = [
+        _block(
+            f"{grid.network}: {grid.conditions}" if grid.conditions else grid.network, grid.heads, grid.lines, _marked
+        )
+        for grid in found
+    ]
+    blocks += [_block(f"Across networks, {x.head}", x.networks, x.lines, _bold) for x in across(found)]
     return "\n".join(blocks)
+
+
+def _block(title: str, heads: Sequence[str], lines: Sequence[Line], marked: Callable[[Cell | None], str]) -> str:
+    """One table as Markdown with its title above."""
+    rows = [_plain(title), "", f"| {' | '.join(['method', *map(_plain, heads)])} |", f"|{'---|' * (len(heads) + 1)}"]
+    return "\n".join([*rows, *(f"| {_plain(x.name)} | {' | '.join(map(marked, x.cells))} |" for x in lines)]) + "\n"
 
 
 def _part(grid: Grid, number: int) -> Part:
@@ -134,8 +142,13 @@ def _result(grid: Grid) -> tuple[Markup, str]:
 def _marked(cell: Cell | None) -> str:
     if cell is None or cell.measure is None:
         return "" if cell is None else cell.said
-    said = f"**{cell.said}**" if cell.best else cell.said
-    return said + "".join(f"; {x}" for x in (wording.interval(cell.measure), cell.cost) if x)
+    return _bold(cell) + "".join(f"; {x}" for x in (wording.interval(cell.measure), cell.cost) if x)
+
+
+def _bold(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    return f"**{cell.said}**" if cell.best else cell.said
 
 
 def _plain(name: str) -> str:

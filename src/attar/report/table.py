@@ -13,6 +13,7 @@ from attar.condensed import Condensed
 from attar.report import facts, wording
 from attar.report.classes import per_class
 from attar.report.cost import cost
+from attar.report.cross import across
 from attar.report.grid import Cell, grids
 
 
@@ -44,17 +45,23 @@ def score_table(scores: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def compare_table(rows: Sequence[Mapping[str, Any]]) -> Group:
-    """Methods against sizes, one table per network and protocol; the highest mean of a size is bold.
+    """Methods against sizes, one table per network and protocol, then across networks; the highest mean is bold.
 
     Args:
         rows: as for :func:`attar.report.compare.render`.
     """
-    tables = []
-    for grid in grids(rows):
+    tables, found = [], grids(rows)
+    for grid in found:
         table = _table("method", *grid.heads)
         table.title = Text(f"{grid.network}: {grid.conditions}" if grid.conditions else grid.network)
         for line in grid.lines:
             _row(table, Text(line.name, "dim" if line.quiet else ""), *map(_cell, line.cells))
+        tables.append(table)
+    for cross in across(found):
+        table = _table("method", *cross.networks)
+        table.title = Text(f"Across networks, {cross.head}")
+        for line in cross.lines:
+            _row(table, Text(line.name, "dim" if line.quiet else ""), *map(_said, line.cells))
         tables.append(table)
     return Group(*tables)
 
@@ -79,6 +86,10 @@ def set_table(condensed: Condensed) -> Table:
     for name, value in rows:
         _row(table, Text(name, "dim"), value)
     return table
+
+
+def _said(cell: Cell | None) -> Text:
+    return Text("–", "dim") if cell is None else Text(cell.said, "bold" if cell.best else "")
 
 
 def _cell(cell: Cell | None) -> Text:
