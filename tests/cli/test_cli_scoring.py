@@ -131,3 +131,45 @@ def test_compare_passes_settings_to_the_methods_that_have_them(say: Say) -> None
     made = attar.open(done.json["rows"][1]["folder"]).manifest["lineage"][0]
     assert (made["settings"]["steps"], made["settings"]["batch"], made["steps"]) == (2, 4, 2)
     assert all("full" in r["score"]["baseline"] for r in done.json["rows"])
+
+
+@pytest.mark.usefixtures("short_full")
+def test_labels_of_a_teacher_beside_hard_ones(say: Say, random: Path) -> None:
+    done = say("evaluate", "random", *QUICK, "--protocol", "rded", "--teacher", "mlp:width=8")
+    assert (done.code, done.err) == (0, "")
+    hard, taught = attar.open("random").manifest["scores"]
+    assert [hard["labels"], taught["labels"]] == ["hard", "teacher"]
+    assert f"{taught['last_mean']:.3f}" in done.out and f"{taught['baseline']['random']['last_mean']:.3f}" in done.out
+    assert f"best look at the test set, {taught['network']}, exact images, teacher labels: " in done.out
+    assert say("report", "random").code == 0
+    refused = say("evaluate", "random", *QUICK, "--teacher", "mlp")
+    assert refused.code == 2 and "has no teacher" in refused.err
+
+
+@pytest.mark.usefixtures("short_full")
+def test_a_ranking_prints_both_scores_and_every_accuracy(say: Say, dm: Path) -> None:
+    done = say("evaluate", "dm", *QUICK, "--protocol", "dd-ranking")
+    assert (done.code, done.err) == (0, "")
+    (score,) = attar.open("dm").manifest["scores"]
+    assert score["protocol"] == "dd-ranking, dsa, 2 epochs"
+    found = score["ranking"]
+    assert f"label-robust score {found['label_robust']['score']:.4f}" in done.out
+    assert f"augmentation-robust score {found['augmentation_robust']['score']:.4f}" in done.out
+    assert all(f"{name.replace('_', ' ')} {value:.3f}" in done.out for name, value in found["accuracies"].items())
+    other = say("evaluate", "dm", *QUICK, "--protocol", "dd-ranking:dc")
+    assert other.code == 0 and "dd-ranking, dc, 2 epochs" in other.out
+    assert say("report", "dm").code == 0 and say("verify", "dm").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--protocol", "dd-ranking", "--no-random"), "leave --no-random out"),
+        (("--protocol", "dd-ranking:das"), "did you mean 'dsa'"),
+        (("--protocol", "dd-rankin"), "did you mean 'dd-ranking'"),
+        (("--protocol", "idcc"), "did you mean 'idc'"),
+    ],
+)
+def test_wrong_protocols_get_one_sentence(say: Say, dm: Path, words: tuple[str, ...], said: str) -> None:
+    done = say("evaluate", "dm", *QUICK, *words)
+    assert done.code == 2 and said in done.err.replace("\n", " ")

@@ -195,6 +195,8 @@ def test_the_same_call_trains_nothing_twice(digits: Splits, keep: Keep, tmp_path
         ({"gamma": -1}, "gamma=-1"),
         ({"protocol": "das"}, "'dsa'"),
         ({"nets": ("convent",)}, "convnet"),
+        ({"teacher": TINY}, "no teacher is asked"),
+        ({"protocol": "fkd", "teacher": "convent"}, "convnet"),
     ],
 )
 def test_wrong_settings_are_named_before_any_training(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
+from plain_nets import Double, assert_alike, module
 from torch import nn
 
 from attar.errors import AttarError, DataError
@@ -22,47 +22,9 @@ SHORT = Protocol(name="short", epochs=E, batch=BATCH, lr=0.05)
 SEEDS = Seeds(3).at("evaluate")
 
 
-@dataclass(frozen=True)
-class Double:
-    """A network in double precision that remembers what it was trained on."""
-
-    net: Net
-    seen: list[torch.Tensor] = field(default_factory=list)
-
-    @property
-    def trainable(self) -> tuple[str, ...]:
-        return self.net.trainable
-
-    @property
-    def has_batch_statistics(self) -> bool:
-        return self.net.has_batch_statistics
-
-    @property
-    def classes(self) -> int:
-        return self.net.classes
-
-    def init(self, seeds: Seeds, device: torch.device | str = "cpu") -> Params:
-        params = self.net.init(seeds, device)
-        return {k: v.double() if v.is_floating_point() else v for k, v in params.items()}
-
-    def __call__(self, params: Params, x: torch.Tensor, *, train: bool = True) -> torch.Tensor:
-        self.seen.append(x)
-        return self.net(params, x, train=train)
-
-
-def module(norm: str) -> nn.Module:
-    """A ConvNet of one block of width 8 for 8x8 images, written down again."""
-    normed = {"instance": lambda: nn.GroupNorm(8, 8), "batch": lambda: nn.BatchNorm2d(8)}[norm]()
-    layers = [nn.Conv2d(1, 8, 3, padding=3), normed, nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(8 * 6 * 6, 10)]
-    return nn.Sequential(*layers).double()
-
-
 def twin(norm: str, start: Params, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor | None) -> nn.Module:
     """E + 1 epochs with torch.optim.SGD; a new optimiser with a tenth of the rate after the epoch E // 2 + 1."""
-    model = module(norm)
-    with torch.no_grad():
-        for own, given in zip([*model.parameters(), *model.buffers()], start.values(), strict=True):
-            own.copy_(given)
+    model = module(norm, start)
     w = torch.ones(len(x)).double() if weight is None else weight.double() / weight.double().mean()
     lr = 0.05
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
@@ -92,11 +54,7 @@ def test_equals_torch_sgd_with_a_new_optimiser_at_the_drop(digits: Splits, norm:
     net = Double(build(f"convnet:depth=1:width=8:norm={norm}", channels=1, size=(8, 8), classes=10))
     expected = twin(norm, net.init(SEEDS.at("init")), x, y, weight)
     found: Any = train(net, x, y, protocol=SHORT, seeds=SEEDS, weight=weight)  # pyright: ignore[reportArgumentType]
-    pairs = zip(found.items(), [*expected.parameters(), *expected.buffers()], strict=True)
-    for (name, own), other in pairs:
-        if not own.is_floating_point():
-            continue  # how many batches a batch norm saw, which nothing depends on
-        torch.testing.assert_close(own, other.detach(), rtol=1e-9, atol=1e-11, msg=lambda m, name=name: f"{name}: {m}")
+    assert_alike(found, expected)
 
 
 def test_the_batches_of_an_epoch_depend_on_seeds_and_epoch_alone(digits: Splits, net: Net) -> None:

@@ -23,7 +23,7 @@ from attar.evaluate.presets import resolve
 from attar.evaluate.protocol import Protocol
 from attar.evaluate.scores import baseline, score
 from attar.evaluate.store import Store
-from attar.evaluate.teacher import Teacher, trained
+from attar.evaluate.teacher import Teacher, schooling, trained
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress, Silent
 from attar.nets import Net, Spec, build
@@ -89,6 +89,9 @@ def evaluate(
     own = [resolve(name, real, net=net, lr=recipe.get("lr"), **how) for net in built]
     if teacher is not None and plans[0].labels != "teacher":
         raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
+    if plans[0].labels == "teacher":
+        for spec in nets:
+            schooling(teacher or spec, real)  # refuses at once what is no teacher
     ways = list(offers(condensed, eight_bit=eight_bit))
     bench = Bench(
         splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)

@@ -36,7 +36,7 @@ from attar.evaluate.protocol import Protocol
 from attar.evaluate.robust import augmentation_robust_score, check, label_robust_score
 from attar.evaluate.scores import baseline, score, summary
 from attar.evaluate.store import Store
-from attar.evaluate.teacher import Teacher, trained
+from attar.evaluate.teacher import Teacher, schooling, trained
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress, Silent
 from attar.nets import Net, Spec, build
@@ -88,6 +88,11 @@ def ranking(
         augment = recipe.get("augment") if augment is None else augment
     how = {"epochs": epochs, "augment": augment, "per_class": max(counts), "patches": recipe.get("patches", 1)}
     plans = [resolve(protocol or recipe.get("protocol", "dc"), real, net=net, **how) for net in built]
+    asked = [own.labels == "teacher" or _own(condensed, own).labels != "hard" for own in plans]
+    if teacher is not None and not any(asked):
+        raise UsageError("the labels of this set are hard, so that no teacher is asked; leave the teacher out")
+    for spec in (s for s, needed in zip(nets, asked) if needed):
+        schooling(teacher or spec, real)  # refuses at once what is no teacher
     rest, held = parted(real, condensed)
     common: dict[str, Any] = {"store": Store(store), "progress": progress or Silent(), "device": torch.device(device)}
     trial = Bench(splits=Splits(train=rest, open_test=lambda: held), real=rest, **common)
@@ -95,9 +100,9 @@ def ranking(
     numbers = range(first_seed, first_seed + seeds)
     compute = plan or Plan(device=str(device))
     scores = []
-    for spec, net, own in zip(nets, built, plans):
+    for spec, net, own, needed in zip(nets, built, plans, asked):
         way, guide = _own(condensed, own), None
-        if own.labels == "teacher" or way.labels != "hard":
+        if needed:
             guide = trained(teacher or spec, rest, plan=compute, progress=trial.progress)
         if own.labels == "teacher" and guide is not None:
             way = list(beside_hard([way], guide))[1]

@@ -51,16 +51,25 @@ class Teacher:
         return sum(v.numel() * v.element_size() for v in self.params.values())
 
 
-def trained(spec: Spec, real: RealSet, *, plan: Plan, progress: Progress) -> Teacher:
-    """The teacher of an architecture for a real training set, from the cache or made.
+def schooling(spec: Spec, real: RealSet) -> tuple[Net, TrainedNetwork]:
+    """The architecture of a teacher and how it is trained on a real set.
 
     Raises:
-        UsageError: an architecture that is no name, under which nothing could be kept.
+        UsageError: an unknown network, or one that is no name, under which nothing could be kept.
     """
     if not isinstance(spec, str):
         raise UsageError("a teacher is kept under the name of its network; name one, as in teacher='resnet18'")
     net = net_of(spec, real)
-    resource = TrainedNetwork(net=net.name if net.source is None else spec, epochs=resolve("full", real).epochs)
+    return net, TrainedNetwork(net=net.name if net.source is None else spec, epochs=resolve("full", real).epochs)
+
+
+def trained(spec: Spec, real: RealSet, *, plan: Plan, progress: Progress) -> Teacher:
+    """The teacher of an architecture for a real training set, from the cache or made.
+
+    Raises:
+        UsageError: as :func:`schooling`.
+    """
+    net, resource = schooling(spec, real)
     params = made(resource, real.on(plan.device), {}, seed=0, plan=plan, progress=progress)
     params = {name: value.to(plan.device) for name, value in params.items()}
     return Teacher(net, params, identify(resource, real, 0, plan))
