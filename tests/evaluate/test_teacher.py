@@ -153,6 +153,11 @@ def test_a_recipe_chooses_the_patches(digits: Splits, keep: Keep) -> None:
     assert hard["augment"] == soft["augment"] == "rrc:0.5_patches2"
 
 
+def test_a_learned_rate_of_sgd_is_not_given_to_adamw(digits: Splits, keep: Keep) -> None:
+    for protocol, rate in (("fkd", 0.001), ("idc", 0.03)):
+        assert evaluate(keep(lr=0.03), digits, protocol=protocol, random=False, **QUICK)[0]["lr"] == rate
+
+
 def test_soft_labels_of_the_set_give_way_to_the_teachers(digits: Splits, keep: Keep) -> None:
     soft = torch.rand(20, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
     kept = keep(kind="synthetic", extra={"soft_label": soft}, labels="soft")

@@ -31,7 +31,9 @@ def act(
         Path | None, Parameter(help="Folder for the sets and the table; default SOURCE-compare here.")
     ] = None,
     seed: Annotated[int, Parameter(help="Seed of the runs.")] = 0,
-    protocol: Annotated[str, Parameter(help="One protocol for all: dc, dsa, dc-best or dsa-best.")] = "dsa",
+    protocol: Annotated[
+        str, Parameter(help="One protocol for all: dc, dsa, dc-best, dsa-best, idc, fkd or rded.")
+    ] = "dsa",
     nets: Annotated[
         str, Parameter(name=["--nets", "--net"], help="Networks that score, as in convnet,mlp or my.py:MyNet.")
     ] = "convnet",

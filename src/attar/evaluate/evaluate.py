@@ -86,7 +86,10 @@ def evaluate(
     how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
     how |= {"patches": recipe.get("patches", 1), "teacher": teacher if isinstance(teacher, str) else ""}
     plans = [resolve(name, real, net=net, **how) for net in built]
-    own = [resolve(name, real, net=net, lr=recipe.get("lr"), **how) for net in built]
+    lr = (
+        recipe.get("lr") if plans[0].optimiser == "sgd" else None
+    )  # a rate that was learned for SGD says nothing to AdamW
+    own = [resolve(name, real, net=net, lr=lr, **how) for net in built]
     if teacher is not None and plans[0].labels != "teacher":
         raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
     if plans[0].labels == "teacher":

@@ -20,6 +20,7 @@ One network for a rate, and a tenth of the rows, are not stated by the paper; ou
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,30 +96,56 @@ def ranking(
         schooling(teacher or spec, real)  # refuses at once what is no teacher
     rest, held = parted(real, condensed)
     common: dict[str, Any] = {"store": Store(store), "progress": progress or Silent(), "device": torch.device(device)}
-    trial = Bench(splits=Splits(train=rest, open_test=lambda: held), real=rest, **common)
-    final = Bench(splits=splits, real=real, **common)
-    numbers = range(first_seed, first_seed + seeds)
+    contest = Contest(
+        condensed=condensed,
+        trial=Bench(splits=Splits(train=rest, open_test=lambda: held), real=rest, **common),
+        final=Bench(splits=splits, real=real, **common),
+        seeds=range(first_seed, first_seed + seeds),
+        w=w,
+        gamma=gamma,
+    )
     compute = plan or Plan(device=str(device))
     scores = []
     for spec, net, own, needed in zip(nets, built, plans, asked):
-        way, guide = _own(condensed, own), None
-        if needed:
-            guide = trained(teacher or spec, rest, plan=compute, progress=trial.progress)
-        if own.labels == "teacher" and guide is not None:
-            way = list(beside_hard([way], guide))[1]
-        draws = [_labelled(random_lesson(rest, counts, seed), way, guide) for seed in numbers]
-        sides = tuned(trial, final, net, arms(condensed, way, draws, own, real), numbers)
-        full = full_baseline(final, net, first_seed)
-        found = _ranked(sides, full["accuracies"], own="augmented" if augments(own) else "plain", w=w, gamma=gamma)
-        found["validation"] |= {"rows": len(held), "fingerprint": held.fingerprint}
-        scores.append(
-            {
-                **_score(own, net, way, sides, full, len(condensed), first_seed),
-                "test": final.test_facts(),
-                "ranking": found,
-            }
-        )
+        guide = trained(teacher or spec, rest, plan=compute, progress=contest.trial.progress) if needed else None
+        scores.append(contest.score(net, own, guide))
     return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contest:
+    """A small set and where its sides are trained: rates are chosen on ``trial``, accuracies come from ``final``."""
+
+    condensed: Condensed
+    trial: Bench
+    final: Bench
+    seeds: range
+    w: float
+    gamma: float
+
+    def score(self, net: Net, own: Protocol, teacher: Teacher | None) -> dict[str, Any]:
+        """The score object of one network: the set under its own condition, with random and all real examples beside it.
+
+        Args:
+            own: the protocol of the set. teacher: where its labels are not hard.
+        """
+        way, rows = _own(self.condensed, own), len(self.condensed)
+        if own.labels == "teacher" and teacher is not None:
+            way = list(beside_hard([way], teacher))[1]
+        counts = torch.bincount(self.condensed.labels, minlength=net.classes).tolist()
+        draws = [_labelled(random_lesson(self.trial.real, counts, seed), way, teacher) for seed in self.seeds]
+        sides = tuned(self.trial, self.final, net, arms(self.condensed, way, draws, own, self.final.real), self.seeds)
+        full = full_baseline(self.final, net, self.seeds[0])
+        condition = "augmented" if augments(own) else "plain"
+        ours, random = sides[f"set_{condition}"], sides[f"random_{condition}"]
+        found = _ranked(sides, full["accuracies"], own=condition, w=self.w, gamma=self.gamma)
+        return {
+            **score(net, ours.plan, way, ours.results, rows=rows, first_seed=self.seeds[0]),
+            "protocol": f"{RANKING}, {own.name}",
+            "test": self.final.test_facts(),
+            "baseline": {"random": baseline(random.plan, random.results, rows), "full": full},
+            "ranking": {**found, "validation": {**self.trial.test_facts(), **found["validation"]}},
+        }
 
 
 def _own(condensed: Condensed, plan: Protocol) -> Offer:
@@ -132,19 +159,6 @@ def _labelled(lesson: Lesson, way: Offer, teacher: Teacher | None) -> Lesson:
     if teacher is None:
         return lesson
     return taught(lesson, teacher) if way.labels == "teacher" else answered(lesson, teacher)
-
-
-def _score(
-    own: Protocol, net: Net, way: Offer, sides: Mapping[str, Tuned], full: dict[str, Any], rows: int, first_seed: int
-) -> dict[str, Any]:
-    """The set under its own condition, with random and all real examples beside it."""
-    condition = "augmented" if augments(own) else "plain"
-    ours, random = sides[f"set_{condition}"], sides[f"random_{condition}"]
-    return {
-        **score(net, ours.plan, way, ours.results, rows=rows, first_seed=first_seed),
-        "protocol": f"{RANKING}, {own.name}",
-        "baseline": {"random": baseline(random.plan, random.results, rows), "full": full},
-    }
 
 
 def _ranked(sides: Mapping[str, Tuned], full: list[float], *, own: str, w: float, gamma: float) -> dict[str, Any]:
