@@ -5,9 +5,10 @@ random transform of both sides, each class has the mean feature of the real clas
 
     loss = sum_k || mean_i f(A(real_ki)) - mean_j f(A(kept_kj)) ||^2
 
-Cost: K * batch forwards and 3 M forwards a step. Differs from the official code: all classes go through the network in one
-batch (equal for networks whose images do not see each other), each class still with its own transform; the transform's
-parameters come from counted seeds in place of the clock; a class smaller than the batch is drawn with replacement.
+Cost: K * batch forwards and 3 M forwards a step. Differs from the official code: images pass the network a few at a time
+whatever their class (equal for networks whose images do not see each other; with batch statistics all pass together), each
+class still with its own transform; the transform's parameters come from counted seeds in place of the clock; a class smaller
+than the batch is drawn with replacement.
 """
 
 from __future__ import annotations

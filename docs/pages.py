@@ -1,0 +1,78 @@
+"""Writes docs/methods/NAME.md of every registered method from the head of its file, its settings and the recorded rows.
+
+``python docs/pages.py``; with ``--check`` it changes nothing and fails where something would change.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from attar import registry
+from attar.verbs.look import methods
+from attar.verbs.which import measured
+
+HERE = Path(__file__).resolve().parent / "methods"
+
+
+def page(name: str) -> str:
+    """One method as Markdown."""
+    one = methods(name)[0]
+    verb = "distill" if one["verb"] == "distill" else "select"
+    parts = [
+        f"# `{name}`",
+        f"{one['line'][0].upper()}{one['line'][1:]} ({one['family']}).",
+        f"```sh\nattar {verb} DATA --method {name} --ipc 10 --out small\n```",
+        "```text\n" + one["doc"].strip() + "\n```",
+        "## Settings\n\n" + table(["flag", "type", "default", "meaning"], [setting(s) for s in one["settings"]]),
+        "## What was measured\n\n" + (results(name) or "Nothing yet."),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def setting(s: dict[str, Any]) -> list[str]:
+    """A row of the table of settings."""
+    return [f"`--{s['name'].replace('_', '-')}`", s["type"].replace("|", "or"), f"`{s['default']}`", s["help"]]
+
+
+def results(name: str) -> str:
+    """The recorded accuracies of a method as a table; nothing where there are none."""
+    head = ["data", "images per class", "accuracy", "95 % interval", "steps (published)", "published", "made in"]
+    rows = [
+        [
+            r["data"],
+            str(r["ipc"]),
+            f"{r['accuracy']:.4f}",
+            "{:.4f} to {:.4f}".format(*r["interval"]),
+            f"{r['steps']:,} ({r['published_steps']:,})" if r["steps"] else "-",
+            "-" if r["published"] is None else f"{r['published']:.3f}",
+            f"{r['make_seconds']:.0f} s",
+        ]
+        for r in measured()["fidelity"]
+        if r["method"] == name
+    ]
+    return table(head, rows) if rows else ""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows))
+
+
+def main() -> int:
+    """Writes, or with ``--check`` compares."""
+    stale = []
+    for entry in registry.METHODS:
+        path, text = HERE / f"{entry.name}.md", page(entry.name)
+        if not path.exists() or path.read_text() != text:
+            stale.append(path.name)
+            if "--check" not in sys.argv:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(text)
+    print("changed: " + (", ".join(stale) or "nothing"))
+    return int(bool(stale) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
