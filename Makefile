@@ -27,6 +27,14 @@ types: $(VENV)/dev
 unit: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest
 
+# hours: each goes on where it was; rows and tables are then to be committed
+bench: $(VENV)/dev
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python docs/pages.py
+
 # torch first and pinned: a range would bring another build; then the package's own needs
 $(VENV)/core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
