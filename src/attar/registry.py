@@ -37,6 +37,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("dm", "attar.distill.dm:DM", "distill", "distribution matching", "Zhao & Bilen 2023", "matches mean features"),
     Entry("dc", "attar.distill.dc:DC", "distill", "gradient matching", "Zhao et al. 2021", "matches training gradients"),
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
+    Entry("dcc", "attar.distill.dcc:DCC", "distill", "gradient matching", "Lee et al. 2022", "matches gradients of all classes together"),
 )  # fmt: skip
 
 USER = "attar_user_method_"

@@ -1,4 +1,4 @@
-"""Gradients of one class's loss with respect to a network's weights, and how far two of them point apart."""
+"""Gradients of a loss with respect to a network's weights, by class or of all together, and how far two of them point apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from attar.execute.compile import fast
-from attar.execute.pieces import Term, summed, weight_gradient, widened
+from attar.execute.pieces import BACKWARD, Term, piece_size, summed, weight_gradient, widened
 from attar.nets.net import Net
 
 Params = dict[str, torch.Tensor]
@@ -100,6 +100,46 @@ def real_gradient(net: Net, params: Params, x: torch.Tensor, k: int) -> Params:
     even = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)  # [B]
     names = [n for n in net.trainable if params[n].ndim > 1]
     return weight_gradient(net, params, x, label, even, names=names, train=not net.has_batch_statistics)[1]
+
+
+def joint_distance(
+    net: Net, params: Params, real: torch.Tensor, image: torch.Tensor, label: torch.Tensor
+) -> torch.Tensor:
+    """The distance between the gradient on all kept examples and the mean of the real classes' gradients.
+
+    The gradient on the kept examples is a sum over pieces of them, g = sum_p g_p, so that the derivative of d(g, target)
+    is that of sum_p <v, g_p> with v = grad_g d(g, target), and one piece's graph alone is alive.
+
+    Args:
+        real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. label: int64 [M].
+    """
+    names = [n for n in net.trainable if params[n].ndim > 1]
+    train, m = not net.has_batch_statistics, len(image)
+    x, y = real.flatten(0, 1), torch.arange(len(real), device=real.device).repeat_interleave(real.shape[1])  # [K B]
+    weight = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
+    target = weight_gradient(net, params, x, y, weight, names=names, train=train)[1]
+    even = torch.full((m,), 1 / m, dtype=image.dtype, device=image.device)
+    found = weight_gradient(net, params, image.detach(), label, even, names=names, train=train)[1]
+    pull, value = torch.func.grad_and_value(distance)(found, target)
+    order = torch.arange(m, device=image.device).split(piece_size(net, m, image.device, most=BACKWARD))
+
+    def of_piece(i: torch.Tensor) -> Term:
+        return lambda x: _rest(fast(_along)(net, params, x[i], label[i], even[i], pull))
+
+    return value + summed(image, (of_piece(i) for i in order))
+
+
+def _along(
+    net: Net, params: Params, x: torch.Tensor, label: torch.Tensor, weight: torch.Tensor, pull: Params
+) -> torch.Tensor:
+    """<pull, class_gradient>, a scalar that is differentiable in x [B, C, H, W]."""
+    found = class_gradient(net, params, x, label, weight)
+    return torch.stack([(found[name] * pull[name]).sum() for name in found]).sum()
+
+
+def _rest(value: torch.Tensor) -> torch.Tensor:
+    """0, with the derivative of ``value``."""
+    return value - value.detach()
 
 
 @torch.no_grad()

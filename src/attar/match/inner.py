@@ -42,12 +42,14 @@ class Path:
         inner: epochs of training between two updates; None: by images per class.
         lr: learning rate of the network.
         batch: kept examples a batch.
+        single: (outer, inner) at one image per class, where a paper's table begins in another way.
     """
 
     outer: int | None
     inner: int | None
     lr: float
     batch: int
+    single: tuple[int, int] = (1, 1)
 
     def __post_init__(self) -> None:
         for name in ("outer", "inner", "batch"):
@@ -56,7 +58,7 @@ class Path:
 
     def counts(self, per_class: int) -> tuple[int, int]:
         """(outer, inner) for a number of images per class."""
-        outer, inner = loops(per_class)
+        outer, inner = loops(per_class) if per_class > 1 else self.single
         return self.outer or outer, self.inner or inner
 
     def step(self, spec: str, state: State, batch: Batch, descend: Descend, loss: Loss) -> State:
@@ -90,19 +92,20 @@ class Path:
             seeds=batch["seeds"].at("inner"),
         )
 
-    def cost(self, net: Net, *, classes: int, batch: int, kept: int) -> Cost:
+    def cost(self, net: Net, *, classes: int, batch: int, kept: int, at_once: int = 0) -> Cost:
         """Estimate of a step: 3 F an image for a gradient, 9 F for one that is differentiated again, F a forward.
 
         Args:
             batch: real images per class. kept: M.
+            at_once: kept images in one graph of the second order, where these are more than one class's.
         """
         outer, inner = self.counts(max(1, kept // classes))
         images = 3 * classes * batch + 9 * kept + 3 * kept * inner * (outer - 1) / outer
-        one_class = max(piece_size(net, batch, "cpu", most=BACKWARD), 3 * kept // classes)
+        alive = max(piece_size(net, batch, "cpu", most=BACKWARD), 3 * kept // classes, 2 * at_once)
         pixels = 4 * net.channels * net.size[0] * net.size[1]
         return Cost(
             flops_per_step=2 * net.macs * images,
-            memory=pixels * classes * batch + 3 * activation_bytes(net) * one_class,
+            memory=pixels * classes * batch + 3 * activation_bytes(net) * alive,
         )
 
 

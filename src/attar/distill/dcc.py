@@ -1,0 +1,137 @@
+"""DCC and DSAC: Lee, Chun, Jung, Yun, Yoon. Dataset Condensation with Contrastive Signals. ICML 2022. arXiv 2202.02916.
+
+Gradients matched class by class let the kept images learn what all classes share, ten times over. Matched as one gradient of
+all classes together, the shared part weighs once and what tells the classes apart is left:
+
+    loss = d( grad_theta mean_i CE(f_theta(A(kept_i)), y_i), mean_k grad_theta CE(f_theta(A_k(real_k)), k) )
+    d(a, b) = sum over output rows of 1 - cos(a_r, b_r)
+
+The first networks are matched class by class, as in DC; ``augment="none"`` is DCC, ``auto`` is DSAC.
+
+Cost: a step is 3 K batch + 12 M forwards, the inner training 3 M inner. Differs from the official code: its first 250 of
+1,000 networks are a share of the run (``warm``), as ``steps`` counts updates of the kept images; kept images pass in pieces,
+with an equal gradient; each class's transform comes from counted seeds in place of the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from attar.augment.siamese import augment, augment_by_class, draw
+from attar.augment.strategy import strategy_for
+from attar.budget import Budget
+from attar.errors import UsageError
+from attar.execute.compile import in_parts
+from attar.execute.pieces import BACKWARD, piece_size
+from attar.match.gradients import class_distances, joint_distance, slots
+from attar.match.inner import Path, net_for
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.nets.fit import net_of, prefixed, unprefixed
+from attar.optim import Opt
+from attar.params import pixels
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCC(Method):
+    """Matches one gradient of all classes together, so that what the classes share is not learned for each of them."""
+
+    steps: int = 1000
+    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them."
+    batch: int = 256
+    "Real images per class and step."
+    lr_img: float = 0.1
+    "Learning rate of the kept images."
+    momentum: float = 0.5
+    "Momentum of the kept images."
+    lr_net: float = 0.01
+    "Learning rate of the inner training."
+    batch_net: int = 256
+    "Kept images a batch of the inner training."
+    outer: int | None = None
+    "Updates per network; by images per class where left out (1: 10, 10: 10, 50: 50)."
+    inner: int | None = None
+    "Epochs of inner training between two updates; by images per class where left out (1: 5, 10: 50, 50: 10)."
+    warm: float = 0.25
+    "Share of the run whose networks are matched class by class; the paper's 250 of 1000 networks."
+    warm_updates: int = 10
+    "Updates of a network after which it is matched for all classes together, from the first network on."
+    start: str = "real"
+    "First images: real or noise."
+    net: str = "convnet"
+    "Network whose gradients are matched."
+    augment: str = "auto"
+    "Siamese transforms joined by _, none (DCC), or auto (DSAC: all; no flip for digits and letters)."
+
+    paper: ClassVar[str] = "Lee, Chun, Jung, Yun, Yoon. Dataset Condensation with Contrastive Signals. ICML 2022"
+
+    def __post_init__(self) -> None:
+        pixels.check(self.start)
+        positive(batch=self.batch, lr_img=self.lr_img, lr_net=self.lr_net, batch_net=self.batch_net)
+        if not 0 <= self.warm <= 1:
+            raise UsageError(f"warm={self.warm} is not in [0, 1]; the paper's share is 0.25")
+        if self.warm_updates < 0:
+            raise UsageError(f"warm_updates={self.warm_updates} must be 0 or more; the paper takes 10")
+        _ = self.learn, self.path  # their settings are checked there
+
+    @property
+    def path(self) -> Path:
+        """How each network is followed."""
+        return Path(outer=self.outer, inner=self.inner, lr=self.lr_net, batch=self.batch_net, single=(10, 5))
+
+    @property
+    def learn(self) -> dict[str, Opt]:
+        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        state = pixels.start(real, budget, seeds, kind=self.start)
+        net = net_of(self.net, real).init(seeds.at("net"))
+        return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
+
+    def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
+        strategy, k = strategy_for(self.augment, real.class_names), real.n_classes
+        ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
+        ops = {name: v.to(real.device) for name, v in ops.items()}
+        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
+        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
+        net = net_of(self.net, real).init(seeds.at("net"), device=real.device)
+        return {"real": x, "augment": ops, "net": net, "seeds": seeds, "step": step, "strategy": strategy}
+
+    def together(self, step: int, outer: int) -> bool:
+        """Whether an update matches all classes together: after the warm share of the networks, and late in each network."""
+        update = step % outer
+        return step - update >= self.warm * self.steps or update >= self.warm_updates
+
+    def step(self, state: State, batch: Batch, descend: Descend) -> State:
+        outer, _ = self.path.counts(state["slot"].shape[1])
+        loss = self.loss if self.together(batch["step"], outer) else self.by_class
+        return self.path.step(self.net, state, batch, descend, loss)
+
+    @in_parts
+    def loss(self, state: State, batch: Batch) -> torch.Tensor:
+        net, params = net_for(self.net, state), unprefixed(state)
+        return joint_distance(net, params, batch["real"], self.seen(state, batch), state["label"])
+
+    @in_parts
+    def by_class(self, state: State, batch: Batch) -> torch.Tensor:
+        """The loss of the first networks: the distances of each class's gradients, summed."""
+        net, params = net_for(self.net, state), unprefixed(state)
+        image = self.seen(state, batch)
+        return class_distances(net, params, batch["real"], image, state["slot"], state["share"])
+
+    def seen(self, state: State, batch: Batch) -> torch.Tensor:
+        """The kept images under the transforms of their classes: [M, C, H, W]."""
+        return augment(state["image"], {name: v[state["label"]] for name, v in batch["augment"].items()})
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        recipe = {"protocol": "dc"} if self.augment == "none" else {"protocol": "dsa", "augment": self.augment}
+        return Rows(columns={"image": state["image"], "label": state["label"]}, recipe=recipe)
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        at_once = piece_size(net, kept, real.device, most=BACKWARD)
+        return self.path.cost(net, classes=real.n_classes, batch=self.batch, kept=kept, at_once=at_once)
