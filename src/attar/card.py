@@ -53,8 +53,9 @@ def _scores(scores: list[dict[str, Any]]) -> list[str]:
     lines = ["| images | protocol | network | test accuracy | random examples |", "|---|---|---|---|---|"]
     for s in scores:
         random = s["baseline"].get("random", {}).get("last_mean")
+        labels = "" if s.get("labels", "hard") == "hard" else f", {s['labels']} labels"
         lines.append(
-            f"| {s.get('images', 'exact')} | {s['protocol']} | {s['network']} | {s['last_mean']:.3f} ± {s['last_std']:.3f} "
+            f"| {s.get('images', 'exact')} | {s['protocol']}{labels} | {s['network']} | {s['last_mean']:.3f} ± {s['last_std']:.3f} "
             f"({s['seeds']} seeds) | {'not measured' if random is None else f'{random:.3f}'} |"
         )
     return [*lines, ""]
