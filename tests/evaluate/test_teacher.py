@@ -140,7 +140,13 @@ def test_a_teacher_is_made_once_and_another_is_another(
     before = [p.stat().st_mtime_ns for p in teachers(tmp_path)]
     evaluate(keep(ipc=3), digits, **how)
     assert [p.stat().st_mtime_ns for p in teachers(tmp_path)] == before
+    asked: list[Any] = []
+    train = bench.train
+    monkeypatch.setattr(bench, "train", lambda *a, **k: asked.append(k["teacher"].net.name) or train(*a, **k))
     hard, other = evaluate(keep(), digits, teacher="mlp:width=8", **how)
+    assert asked == [
+        "mlp:width=8"
+    ]  # what hard labels gave is kept, and what another teacher gave is not taken for its own
     assert len(teachers(tmp_path)) == 2
     assert other["bytes"] != own["bytes"]
     monkeypatch.delattr(bench, "train")  # everything is kept, by teacher
