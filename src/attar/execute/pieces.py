@@ -46,7 +46,7 @@ def logits(net: Net, params: Params, x: torch.Tensor) -> torch.Tensor:
 
 def _forward(fn: Callable[..., torch.Tensor], params: Params, x: torch.Tensor, size: int, **how: bool) -> torch.Tensor:
     run = fast(fn)
-    parts = [widened(run(params, part, **how)) for (part,) in _split(size, x)]
+    parts = [widened(run(params, part, **how)) for (part,) in split(size, x)]
     return torch.cat(parts)[: len(x)]
 
 
@@ -60,6 +60,7 @@ def weight_gradient(
     *,
     names: Iterable[str] | None = None,
     train: bool = True,
+    update: bool = True,
     size: int | None = None,
     temperature: float = 1.0,
 ) -> tuple[torch.Tensor, Params]:
@@ -67,7 +68,7 @@ def weight_gradient(
 
     Args:
         x: [B, C, H, W]. y: int64 [B], or distributions [B, K]. w: [B].
-        names: the weights; None for all. train: training mode.
+        names: the weights; None for all. train: training mode. update: whether batch norms move their statistics.
         size: images of one piece; None for :func:`piece_size`. Callers whose batches differ in length give one for all.
         temperature: divides the logits.
 
@@ -78,8 +79,8 @@ def weight_gradient(
     weights = {n: params[n].detach().requires_grad_() for n in (net.trainable if names is None else names)}
     others = {n: v for n, v in params.items() if n not in weights}
     run, loss, total = fast(_loss), torch.zeros((), dtype=w.dtype, device=w.device), None
-    for part in _split(size, x, y, w):
-        value = run(net, train, temperature, weights, others, *part)
+    for part in split(size, x, y, w):
+        value = run(net, train, update, temperature, weights, others, *part)
         grads = torch.autograd.grad(value, list(weights.values()))
         loss = loss + value.detach()
         total = grads if total is None else [a + b for a, b in zip(total, grads)]
@@ -89,6 +90,7 @@ def weight_gradient(
 def _loss(
     net: Net,
     train: bool,
+    update: bool,
     temperature: float,
     weights: Params,
     others: Params,
@@ -96,13 +98,13 @@ def _loss(
     y: torch.Tensor,
     w: torch.Tensor,
 ) -> torch.Tensor:
-    logits = net({**weights, **others}, x, train=train).to(w.dtype)  # [B, K]
+    logits = net({**weights, **others}, x, train=train, update=update).to(w.dtype)  # [B, K]
     if temperature != 1:
         logits = logits / temperature
     return (cross_entropy(logits, y, reduction="none") * w).sum()
 
 
-def _split(size: int, *tensors: torch.Tensor) -> Iterable[tuple[torch.Tensor, ...]]:
+def split(size: int, *tensors: torch.Tensor) -> Iterable[tuple[torch.Tensor, ...]]:
     """Pieces of some rows; compiled code gets zeros (of weight zero) for what lacks in the last, as it knows one size only."""
     for parts in zip(*(t.split(size) for t in tensors)):
         lack = size - len(parts[0])
