@@ -6,16 +6,15 @@ layer; images of one channel get padding 4 in the first convolution, which makes
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
-from attar.nets.layers import Classifier, Norm, norm_layer, too_small
+from attar.nets.layers import Chain, Norm, norm_layer, too_small
 
 # filters, kernel, whether a pooling follows
 BLOCKS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
 
 
-class AlexNet(Classifier):
+class AlexNet(Chain):
     """Convolutions of 128, 192, 256, 192 and 192 filters.
 
     Args:
@@ -47,7 +46,3 @@ class AlexNet(Classifier):
             width = filters
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * h * w, classes)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, 192 * H/8 * W/8]."""
-        return self.body(x).flatten(1)

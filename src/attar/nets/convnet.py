@@ -7,11 +7,10 @@ Matching", ICLR 2021). Images of one channel get padding 3 in the first convolut
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from attar.errors import UsageError
-from attar.nets.layers import Act, Classifier, Norm, Pool, activation, norm_layer, pooling, too_small
+from attar.nets.layers import Act, Chain, Norm, Pool, activation, norm_layer, pooling, too_small
 
 
 def grown(channels: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -27,7 +26,7 @@ def default_depth(channels: int, size: tuple[int, int]) -> int:
     return min(wanted, max(1, min(grown(channels, size)).bit_length() - 1))
 
 
-class ConvNet(Classifier):
+class ConvNet(Chain):
     """ConvNet of any depth and width.
 
     Args:
@@ -74,7 +73,3 @@ class ConvNet(Classifier):
             h, w = (h, w) if pool == "none" else (h // 2, w // 2)
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * h * w, classes)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, width * h * w]."""
-        return self.body(x).flatten(1)

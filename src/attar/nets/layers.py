@@ -15,6 +15,8 @@ Pool = Literal["none", "max", "avg"]
 
 GROUPS = 4
 """Groups of the norm ``group``."""
+ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.LeakyReLU, nn.SiLU)
+"""What :func:`activation` makes."""
 
 
 class Classifier(nn.Module):
@@ -29,6 +31,25 @@ class Classifier(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, C, H, W] -> logits [B, K]."""
         return self.classifier(self.features(x))
+
+
+class Chain(Classifier):
+    """A classifier whose body is one chain of convolutions, norms, activations and poolings."""
+
+    body: nn.Sequential
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] -> the last map flattened, [B, D]."""
+        return self.body(x).flatten(1)
+
+    def layers(self, x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """[B, C, H, W] -> the map after every activation [B, C', H', W'], and the features [B, D]."""
+        maps = []
+        for part in self.body:
+            x = part(x)
+            if isinstance(part, ACTIVATIONS):
+                maps.append(x)
+        return maps, x.flatten(1)
 
 
 def norm_layer(name: Norm, shape: tuple[int, int, int]) -> list[nn.Module]:

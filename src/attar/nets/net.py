@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -21,12 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from attar.errors import UsageError
 from attar.seeds import Seeds
 
+Want = Literal["logits", "features", "layers"]
 Params = dict[str, torch.Tensor]
 """Parameters and buffers of one network by name."""
 
 
 class Skeleton(nn.Module):
-    """A module whose tensors hold no numbers, entered either for logits or for features.
+    """A module whose tensors hold no numbers, entered for logits, for features or for layers.
 
     Args:
         net: the module; its tensors are replaced by those of a call.
@@ -45,16 +47,19 @@ class Skeleton(nn.Module):
     def _tap(self, module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         self._seen.append(args[0])
 
-    def forward(self, x: torch.Tensor, features: bool) -> torch.Tensor:
-        """[B, C, H, W] -> features [B, D] or logits [B, K]."""
-        if features and not self._tapped:
+    def forward(self, x: torch.Tensor, want: Want) -> Any:
+        """[B, C, H, W] -> logits [B, K], features [B, D], or layers: maps [B, C', H', W'] and features."""
+        if want == "layers":
+            maps, last = self.net.layers(x)  # type: ignore[operator]  # checked by the caller
+            return list(maps), last.flatten(1)
+        if want == "features" and not self._tapped:
             return self.net.features(x).flatten(1)  # type: ignore[operator]  # checked when the net was built
         logits = self.net(x)
         if not self._tapped:
             return logits
         seen = self._seen[-1]
         self._seen.clear()
-        return seen.flatten(1) if features else logits
+        return seen.flatten(1) if want == "features" else logits
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,15 @@ class Net:
             object.__setattr__(self, f"_{mode}", Skeleton(net, self.last or None))
         object.__setattr__(self, "trainable", tuple(name for name, _ in module.named_parameters()))
         object.__setattr__(self, "has_batch_statistics", any(isinstance(m, _BatchNorm) for m in module.modules()))
+        object.__setattr__(self, "has_layers", method(module, "layers"))
         object.__setattr__(self, "n_parameters", sum(p.numel() for p in module.parameters()))
 
     trainable: tuple[str, ...] = field(init=False, compare=False, repr=False)
     "Names of the parameters; what :meth:`init` returns besides are buffers."
     has_batch_statistics: bool = field(init=False, compare=False, repr=False)
     "Whether a batch norm couples the images of a batch."
+    has_layers: bool = field(init=False, compare=False, repr=False)
+    "Whether :meth:`layers` can be called."
     n_parameters: int = field(init=False, compare=False, repr=False)
     "Numbers in the parameters."
 
@@ -113,7 +121,7 @@ class Net:
                 place in ``params``. Under ``torch.func`` transforms they may only be overwritten where ``params`` is an
                 argument of the transformed function; a loss that captures them sets ``update=False``.
         """
-        return self._enter(params, x, train, update, features=False)
+        return self._enter(params, x, train, update, "logits")
 
     def features(
         self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True
@@ -124,14 +132,29 @@ class Net:
                 f"network {self.name} has neither a method features(x) -> [B, D] nor an nn.Linear whose input could "
                 "be taken; give it the method"
             )
-        return self._enter(params, x, train, update, features=True)
+        return self._enter(params, x, train, update, "features")
 
-    def _enter(
-        self, params: Mapping[str, torch.Tensor], x: torch.Tensor, train: bool, update: bool, *, features: bool
-    ) -> torch.Tensor:
+    def layers(
+        self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """[B, C, H, W] -> the maps [B, C', H', W'] after each block's activation, before its pooling; and the features.
+
+        One forward gives both; arguments as for a call.
+
+        Raises:
+            UsageError: a network that is no plain chain of blocks and says nothing of its layers.
+        """
+        if not self.has_layers:
+            raise UsageError(
+                f"network {self.name} offers no layers to compare; take convnet, vgg11 or alexnet, or give it a method "
+                "layers(x) -> (list of maps [B, C, H, W], features [B, D])"
+            )
+        return self._enter(params, x, train, update, "layers")
+
+    def _enter(self, params: Mapping[str, torch.Tensor], x: torch.Tensor, train: bool, update: bool, want: Want) -> Any:
         mode = "eval" if not train else "train" if update else "still"
         skeleton: Skeleton = getattr(self, f"_{mode}")
-        return functional_call(skeleton, {f"net.{name}": params[name] for name in skeleton.holds}, (x, features))
+        return functional_call(skeleton, {f"net.{name}": params[name] for name in skeleton.holds}, (x, want))
 
     @cached_property
     def macs(self) -> int:
@@ -140,6 +163,12 @@ class Net:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self(params, torch.zeros(1, self.channels, *self.size), train=False)
         return counter.get_total_flops() // 2
+
+
+def method(module: nn.Module, name: str) -> bool:
+    """Whether a module has a method of that name; a submodule, which can be called too, is none."""
+    found = getattr(module, name, None)
+    return callable(found) and not isinstance(found, nn.Module)
 
 
 def tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

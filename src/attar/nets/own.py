@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from attar.errors import UsageError, nearest
-from attar.nets.net import Net
+from attar.nets.net import Net, method
 from attar.seeds import Seeds
 
 
@@ -142,8 +142,7 @@ def _try(make: Callable[[], nn.Module], name: str, *, channels: int, size: tuple
     found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
     if found != (2, classes):
         raise UsageError(f"network {name} gives {found} for 2 images of {classes} classes; it must give (2, {classes})")
-    features = getattr(module, "features", None)
-    if callable(features) and not isinstance(features, nn.Module):
+    if method(module, "features"):
         return None
     return called[-1] if called else ""
 

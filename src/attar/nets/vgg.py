@@ -6,17 +6,16 @@ of one channel get padding 3 in the first convolution, which makes 28 pixels 32.
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from attar.nets.convnet import grown
-from attar.nets.layers import Classifier, Norm, norm_layer, too_small
+from attar.nets.layers import Chain, Norm, norm_layer, too_small
 
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 """Filters of the convolutions between two poolings."""
 
 
-class VGG11(Classifier):
+class VGG11(Chain):
     """Eight 3x3 convolutions in five stages, each ended by max pooling.
 
     Args:
@@ -43,7 +42,3 @@ class VGG11(Classifier):
             h, w = h // 2, w // 2
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * h * w, classes)
-
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, 512 * H/32 * W/32]."""
-        return self.body(x).flatten(1)

@@ -1,0 +1,54 @@
+"""Means by class of what a network's layers hold: what layer-wise matching compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import one_hot
+
+from attar.execute.compile import fast
+from attar.execute.pieces import FORWARD, piece_size, split, widened
+from attar.nets.net import Net, Params
+
+View = Callable[[list[torch.Tensor], torch.Tensor], list[torch.Tensor]]
+"""What is compared of the maps [B, C, H, W] and the features [B, D]: some tensors with B rows."""
+
+
+def shares(label: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
+    """What each example is of its class: int64 [B] -> [B, K], 1 / count in the column of its class, else 0."""
+    member = one_hot(label, classes).to(dtype)  # [B, K]
+    return member / member.sum(0).clamp(min=1)
+
+
+def layer_means(net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View) -> list[torch.Tensor]:
+    """Means by class of what ``view`` sees of the layers of all images at once; differentiable.
+
+    Batch norms are in training mode and keep nothing of the images.
+
+    Args:
+        x: [B, C, H, W]. share: [B, K], from :func:`shares`.
+
+    Returns:
+        A tensor [K, D] for each that ``view`` gives, flattened, float32 at least.
+    """
+    seen = view(*net.layers(params, x, update=False))
+    with torch.autocast(x.device.type, enabled=False):  # the small difference of two means is what is matched
+        return [share.T @ widened(v).flatten(1) for v in seen]
+
+
+@torch.no_grad()
+def real_means(
+    net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View, *, size: int | None = None
+) -> list[torch.Tensor]:
+    """As :func:`layer_means` without a graph, a few images at a time: the maps of all real images need not be held.
+
+    Args:
+        size: images of one piece; None for what suits the device.
+    """
+    size = size or piece_size(net, len(x), x.device, most=FORWARD)
+    total: list[torch.Tensor] = []
+    for images, part in split(size, x, share):
+        means = fast(layer_means)(net, params, images, part, view)
+        total = [a + b for a, b in zip(total, means)] if total else means
+    return total
