@@ -1,0 +1,161 @@
+"""Experts: their training against torch's own, snapshots, their precision, resume, and whose experts they are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from attar.errors import DataError, UsageError
+from attar.execute.identity import key
+from attar.execute.plan import Plan
+from attar.execute.progress import Silent
+from attar.method import State
+from attar.nets.fit import net_of
+from attar.real.realset import RealSet
+from attar.resources.build import identify, made
+from attar.resources.experts import Expert, experts, snapshot
+from attar.run import run
+from attar.seeds import Seeds
+
+MakeSet = Callable[..., RealSet]
+Build = Callable[..., State]
+NET = "convnet:width=4:depth=1"
+SMALL = {"net": NET, "epochs": 3, "batch": 16, "lr": 0.05}
+
+
+def by_torch(task: Expert, real: RealSet) -> list[dict[str, torch.Tensor]]:
+    """The weights at first and after every epoch, by torch.optim.SGD on the same batches."""
+    net = net_of(task.net, real)
+    module = net.make()
+    module.load_state_dict(net.init(Seeds(0).at("init").at(task.name)))
+    optimiser = torch.optim.SGD(module.parameters(), lr=task.lr, momentum=task.momentum, weight_decay=task.weight_decay)
+    found = [{k: v.detach().clone() for k, v in module.named_parameters()}]
+    for t in range(task.length(real)):
+        batch = task.draw(real, Seeds(0).at("step", t), {}, t)
+        optimiser.zero_grad()
+        cross_entropy(module(batch["image"]), batch["target"].argmax(1)).backward()
+        optimiser.step()
+        if (t + 1) % 4 == 0:  # 50 images in batches of 13 at most
+            found.append({k: v.detach().clone() for k, v in module.named_parameters()})
+    return found
+
+
+@pytest.mark.parametrize("how", [{}, {"momentum": 0.9, "weight_decay": 1e-2}, {"augment": "none"}])
+def test_snapshots_are_those_of_torch(how: dict, make_set: MakeSet, build: Build) -> None:
+    real, task = make_set(), Expert(**SMALL, **how)
+    expert, theirs = build(task, real), by_torch(task, real)
+    assert len(theirs) == 4
+    for epoch, weights in enumerate(theirs):
+        ours = snapshot(expert, epoch)
+        assert set(ours) == set(weights)
+        moved = max(float((v - theirs[0][k]).abs().max()) for k, v in weights.items())
+        assert moved > 0.01 or epoch == 0
+        for name, value in weights.items():
+            assert torch.allclose(ours[name], value, atol=1e-5 + moved * 2**-11), (name, epoch)
+
+
+def test_a_batch_norm_keeps_no_statistics_in_a_trajectory(make_set: MakeSet, build: Build) -> None:
+    real, task = make_set(), Expert(**{**SMALL, "net": NET + ":norm=batch"})
+    assert set(snapshot(build(task, real), 2)) == set(net_of(task.net, real).trainable)
+
+
+def test_experts_differ_and_repeat_themselves(make_set: MakeSet, build: Build) -> None:
+    real = make_set()
+    one, two = experts(2, **SMALL)
+    assert (one.name, two.name) == ("expert-0", "expert-1")
+    first, again, second = build(one, real), build(one, real), build(two, real)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(snapshot(first, 0)["classifier.weight"], snapshot(second, 0)["classifier.weight"])
+    drawn = [task.draw(real, Seeds(0).at("step", 0), {}, 0)["target"] for task in (one, two)]
+    assert not torch.equal(*drawn)
+
+
+def test_a_shorter_training_is_the_beginning_of_a_longer_one(make_set: MakeSet, build: Build) -> None:
+    real = make_set()
+    long, short = build(Expert(**SMALL), real), build(Expert(**{**SMALL, "epochs": 2}), real)
+    assert all(torch.equal(snapshot(long, 2)[k], v) for k, v in snapshot(short, 2).items())
+
+
+def test_it_is_kept_in_half_precision_and_whole(make_set: MakeSet, build: Build) -> None:
+    expert = build(Expert(**SMALL), make_set())
+    assert {v.dtype for k, v in expert.items() if k.startswith("delta.")} == {torch.float16}
+    assert all(len(v) == 3 and (v[2] != 0).any() for k, v in expert.items() if k == "delta.classifier.weight")
+
+
+class Dies(Silent):
+    """Progress that breaks after some steps."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def advance(self, n: int = 1, **facts: float) -> None:
+        self.left -= n
+        if self.left <= 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("after", [2, 4, 7])
+def test_a_broken_training_goes_on_to_the_same_bits(
+    after: int, tmp_path: Path, make_set: MakeSet, build: Build
+) -> None:
+    """In the middle of an epoch, at its end, and later: no snapshot is lost."""
+    real, task = make_set(), Expert(**SMALL)
+    how = {"seed": 0, "plan": Plan(), "folder": tmp_path / "run", "save_every": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        run(task, real, [None], progress=Dies(after), **how)
+    resumed = task.finish(run(task, real, [None], **how).states[0], {})
+    whole = build(task, real)
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_experts_of_other_data_settings_or_seeds_are_never_found(make_set: MakeSet) -> None:
+    real, task, plan = make_set(), Expert(**SMALL), Plan()
+    others = [
+        identify(task, dataclasses.replace(real, fingerprint="other"), 0, plan),
+        identify(task, dataclasses.replace(real, mean=(0.1,)), 0, plan),
+        identify(task, dataclasses.replace(real, std=(0.1,)), 0, plan),
+        identify(dataclasses.replace(task, lr=0.06), real, 0, plan),
+        identify(dataclasses.replace(task, number=1), real, 0, plan),
+        identify(dataclasses.replace(task, epochs=4), real, 0, plan),
+        identify(task, real, 1, plan),
+    ]
+    keys = {key(identity) for identity in [*others, identify(task, real, 0, plan)]}
+    assert len(keys) == 8
+
+
+def test_more_experts_use_those_that_are_there(
+    tmp_path: Path, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    real, begun = make_set(), []
+
+    class Counts(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            begun.append(label)
+
+    for count in (1, 2):
+        for task in experts(count, **SMALL):
+            made(task, real, {}, seed=0, plan=Plan(), progress=Counts())
+    assert begun == ["expert-0", "expert-1"]
+
+
+def test_what_cannot_train_is_refused(make_set: MakeSet) -> None:
+    with pytest.raises(UsageError, match="epochs=0"):
+        Expert(epochs=0)
+    with pytest.raises(UsageError, match="learning rate"):
+        Expert(lr=0.0)
+    for names in ((), ("one",)):
+        with pytest.raises(DataError, match="no expert"):
+            Expert(net=NET).init(dataclasses.replace(make_set(), class_names=names), None, Seeds(0), {})
+
+
+def test_cost_grows_with_what_is_kept(make_set: MakeSet) -> None:
+    real = make_set()
+    short, long = (Expert(net=NET, epochs=e).cost(real) for e in (1, 101))
+    assert long.memory - short.memory == pytest.approx(200 * net_of(NET, real).n_parameters)
+    assert long.flops_per_step == short.flops_per_step > 0
