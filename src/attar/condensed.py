@@ -38,7 +38,8 @@ class Condensed(Dataset):
         table: M rows of every column but ``image``: ``label``, ``weight``, ``source_id`` and the source's own.
         bytes8: uint8 [M, C, H, W], the 8-bit pictures; None where the set has no image column.
         exact: tensors that 8-bit pictures cannot hold: ``image`` float32 [M, C, H, W] in the normalised space of a
-            synthetic set, ``soft_label`` [M, K] ...
+            synthetic set, ``soft_label`` [M, K] ...; where those images were decoded from fewer, ``stored`` float32
+            [S, C, H, W], which the bytes of the manifest count.
         files: derived files by name (``report.html`` ...).
         path: where it was opened or saved.
     """
@@ -186,6 +187,8 @@ def condense(
         if not torch.isfinite(image).all():
             raise DataError("the distilled images hold NaN or infinity; lower the learning rate and distil again")
         exact["image"] = image
+        if rows.stored:
+            exact["stored"] = rows.stored["image"].detach().cpu().to(torch.float32).contiguous()
         bytes8 = real.pixels(image).mul(255).round().clamp(0, 255).to(torch.uint8)
         table = pa.table({"label": pa.array(rows.columns["label"].cpu().numpy())})
         source_id = pa.nulls(len(rows), pa.int64())
@@ -225,7 +228,10 @@ def _manifest(
 ) -> dict[str, Any]:
     labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(0, np.int64)
     per_class = np.bincount(labels, minlength=real.n_classes).tolist() if real.n_classes else []
-    image_bytes = 0 if bytes8 is None else bytes8.numel()
+    stored = exact.get("stored", exact.get("image"))  # what others can be decoded from is all that has to be kept
+    image_bytes = 0 if bytes8 is None else bytes8.numel() if stored is None else stored.numel()
+    examples = len(exact["stored"]) if "stored" in exact else table.num_rows
+    decoded = {"stored": examples, "bytes_decoded": exact["image"].numel() * 4} if "stored" in exact else {}
     manifest = {
         "schema": SCHEMA,
         "kind": kind,
@@ -237,10 +243,11 @@ def _manifest(
             **(budget or {}),
             "rows": table.num_rows,
             "per_class": per_class,
-            "bytes_examples": exact["image"].numel() * 4 if "image" in exact else image_bytes,
+            "bytes_examples": image_bytes if stored is None else stored.numel() * 4,
             "bytes_examples_8bit": image_bytes,
-            "bytes_labels": table.num_rows
-            + sum(v.numel() * v.element_size() for k, v in exact.items() if k != "image"),
+            "bytes_labels": examples
+            + sum(v.numel() * v.element_size() for k, v in exact.items() if k not in ("image", "stored")),
+            **decoded,
         },
         "preprocessing": {"mean": list(real.mean), "std": list(real.std)},
         "recipe": recipe,

@@ -59,6 +59,8 @@ class Rows:
         weight: float32 [M], >= 0.
         recipe: how to train on the rows (protocol, augment, learned learning rate ...).
         extra: further tensors of length M to keep (``gain`` of each pick, ``soft_label`` [M, K] ...).
+        stored: where the columns were decoded from less (:mod:`attar.params.tiles`), that less, which is what the budget
+            counts: ``image`` float32 [S, C, H, W] in the normalised space and ``label`` int64 [S]. Else empty.
     """
 
     columns: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Rows:
     weight: torch.Tensor | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
+    stored: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         kept = self.picked if self.picked is not None else next(iter(self.columns.values()))

@@ -161,10 +161,15 @@ def labels_and_weights(method: Method) -> None:
             finite = not value.is_floating_point() or bool(torch.isfinite(value).all())
             require(finite, f"'{name}' holds a value that is not finite")
         if rows.picked is None:
-            image = rows.columns["image"]
-            require(
-                image.shape == (m, *real.shape), f"images have the shape {list(image.shape)}, not {[m, *real.shape]}"
-            )
+            _images(rows.columns["image"], m, real)
+        if rows.stored:
+            _images(rows.stored["image"], len(kept.labels), real)
+            require(m >= len(kept.labels), f"{m} rows were decoded from more, {len(kept.labels)}")
+
+
+def _images(image: torch.Tensor, n: int, real: RealSet) -> None:
+    require(image.shape == (n, *real.shape), f"images have the shape {list(image.shape)}, not {[n, *real.shape]}")
+    require(bool(torch.isfinite(image).all()), "an image holds a value that is not finite")
 
 
 def rows_are_source_rows(method: Method) -> None:

@@ -124,7 +124,9 @@ def done(method: Method, real: RealSet, budget: Budget, seed: int = 0) -> Done:
 
 
 def labels_of(rows: Rows, real: RealSet) -> torch.Tensor:
-    """The class of every kept row: int64 [M]."""
+    """The class of every row that the budget counts: int64 [M]; of the stored ones, where rows were decoded from fewer."""
+    if rows.stored:
+        return rows.stored["label"]
     return real.labels[rows.picked] if rows.picked is not None else rows.columns["label"]
 
 
@@ -136,6 +138,7 @@ def content(state: State) -> bytes:
 def rows_content(rows: Rows) -> bytes:
     """What a method kept as bytes."""
     flat = {f"columns/{k}": v for k, v in rows.columns.items()} | {f"extra/{k}": v for k, v in rows.extra.items()}
+    flat |= {f"stored/{k}": v for k, v in rows.stored.items()}
     own = {"picked": rows.picked, "weight": rows.weight}
     return tensors.encode(flat | {k: v for k, v in own.items() if v is not None}) + repr(rows.recipe).encode()
 
