@@ -39,6 +39,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
     Entry("dcc", "attar.distill.dcc:DCC", "distill", "gradient matching", "Lee et al. 2022", "matches gradients of all classes together"),
     Entry("datadam", "attar.distill.datadam:DataDAM", "distill", "distribution matching", "Sajedi et al. 2023", "matches attention maps layer by layer"),
+    Entry("cafe", "attar.distill.cafe:CAFE", "distill", "distribution matching", "Wang et al. 2022", "matches every layer along networks followed by their accuracy"),
 )  # fmt: skip
 
 USER = "attar_user_method_"

@@ -49,7 +49,7 @@ def loss_of(p, image: torch.Tensor, **how: float) -> torch.Tensor:
     method = DataDAM(net=p.spec, **how)
     label = torch.arange(p.classes).repeat_interleave(p.real.shape[1])
     x = augment(p.real.flatten(0, 1), p.rows(p.ops, label))
-    means = real_means(p.net, p.params, x, shares(label, p.classes, x.dtype), method.seen, size=4)
+    means, _ = real_means(p.net, p.params, x, shares(label, p.classes, x.dtype), method.seen, size=4)
     target = {str(i): mean for i, mean in enumerate(means)}
     return method.loss({"image": image, "label": p.label}, {"net": p.params, "augment": p.ops, "target": target})
 
@@ -98,9 +98,9 @@ def test_pieces_give_what_all_images_at_once_give(make_problem, norm: str) -> No
     p = make_problem(norm=norm)
     label = torch.arange(p.classes).repeat_interleave(p.real.shape[1])
     x, share = p.real.flatten(0, 1), shares(label, p.classes, p.real.dtype)
-    whole = layer_means(p.net, p.params, x, share, DataDAM().seen)
-    pieces = real_means(p.net, p.params, x, share, DataDAM().seen, size=4 if norm == "instance" else None)
-    assert all(torch.allclose(a, b, rtol=1e-11) for a, b in zip(whole, pieces))
+    whole, features = layer_means(p.net, p.params, x, share, DataDAM().seen)
+    pieces, same = real_means(p.net, p.params, x, share, DataDAM().seen, size=4 if norm == "instance" else None)
+    assert all(torch.allclose(a, b, rtol=1e-11) for a, b in zip([*whole, features], [*pieces, same]))
 
 
 def test_draw_gives_the_means_of_the_classes_own_transformed_rows() -> None:

@@ -90,7 +90,7 @@ class DataDAM(Method):
         index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
         x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
         label = torch.arange(k, device=x.device).repeat_interleave(self.batch)  # [K B]
-        means = real_means(net, params, x.flatten(0, 1), shares(label, k, x.dtype), self.seen)
+        means, _ = real_means(net, params, x.flatten(0, 1), shares(label, k, x.dtype), self.seen)
         return {"net": params, "augment": ops, "target": {str(i): mean for i, mean in enumerate(means)}}
 
     def seen(self, maps: list[torch.Tensor], features: torch.Tensor) -> list[torch.Tensor]:
@@ -102,7 +102,7 @@ class DataDAM(Method):
         k = len(target[-1])
         net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=k)
         x = augment(x, {name: v[label] for name, v in batch["augment"].items()})
-        means = layer_means(net, batch["net"], x, shares(label, k, x.dtype), self.seen)
+        means, _ = layer_means(net, batch["net"], x, shares(label, k, x.dtype), self.seen)
         *maps, features = ((a - b).square().sum() for a, b in zip(means, target))
         return SCALE * torch.stack([*maps, self.balance * features]).sum()
 

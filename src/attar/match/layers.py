@@ -21,7 +21,9 @@ def shares(label: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tenso
     return member / member.sum(0).clamp(min=1)
 
 
-def layer_means(net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View) -> list[torch.Tensor]:
+def layer_means(
+    net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View
+) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Means by class of what ``view`` sees of the layers of all images at once; differentiable.
 
     Batch norms are in training mode and keep nothing of the images.
@@ -30,17 +32,18 @@ def layer_means(net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, 
         x: [B, C, H, W]. share: [B, K], from :func:`shares`.
 
     Returns:
-        A tensor [K, D] for each that ``view`` gives, flattened, float32 at least.
+        A tensor [K, D] for each that ``view`` gives, flattened, and the features [B, D] of the images; float32 at least.
     """
-    seen = view(*net.layers(params, x, update=False))
+    maps, features = net.layers(params, x, update=False)
+    seen = view(maps, features)
     with torch.autocast(x.device.type, enabled=False):  # the small difference of two means is what is matched
-        return [share.T @ widened(v).flatten(1) for v in seen]
+        return [share.T @ widened(v).flatten(1) for v in seen], widened(features)
 
 
 @torch.no_grad()
 def real_means(
     net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View, *, size: int | None = None
-) -> list[torch.Tensor]:
+) -> tuple[list[torch.Tensor], torch.Tensor]:
     """As :func:`layer_means` without a graph, a few images at a time: the maps of all real images need not be held.
 
     Args:
@@ -48,7 +51,9 @@ def real_means(
     """
     size = size or piece_size(net, len(x), x.device, most=FORWARD)
     total: list[torch.Tensor] = []
+    features: list[torch.Tensor] = []
     for images, part in split(size, x, share):
-        means = fast(layer_means)(net, params, images, part, view)
+        means, last = fast(layer_means)(net, params, images, part, view)
         total = [a + b for a, b in zip(total, means)] if total else means
-    return total
+        features.append(last)
+    return total, torch.cat(features)[: len(x)]
