@@ -40,6 +40,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("dcc", "attar.distill.dcc:DCC", "distill", "gradient matching", "Lee et al. 2022", "matches gradients of all classes together"),
     Entry("datadam", "attar.distill.datadam:DataDAM", "distill", "distribution matching", "Sajedi et al. 2023", "matches attention maps layer by layer"),
     Entry("cafe", "attar.distill.cafe:CAFE", "distill", "distribution matching", "Wang et al. 2022", "matches every layer along networks followed by their accuracy"),
+    Entry("mtt", "attar.distill.mtt:MTT", "distill", "trajectory matching", "Cazenavette et al. 2022", "leads training where the real set led experts"),
 )  # fmt: skip
 
 USER = "attar_user_method_"

@@ -13,8 +13,7 @@ from verbs_kit import TINY, pictures, same
 import attar
 from attar.real.realset import RealSet, Splits
 from attar.registry import METHODS
-
-QUICK = {"steps": 3, "batch": 4, "net": "convnet:width=8:depth=1"}
+from attar.testing.trial import SMALL
 
 
 def never() -> RealSet:
@@ -33,7 +32,7 @@ def test_making_a_set_never_opens_the_test_split(blind: Splits, entry: attar.reg
     from attar import registry
 
     known = {f.name for f in dataclasses.fields(registry.find(entry.name))}
-    settings = {k: v for k, v in QUICK.items() if k in known}
+    settings = {k: v for k, v in SMALL.items() if k in known}
     verb = attar.distill if entry.verb == "distill" else attar.select
     kept = verb(blind, method=entry.name, ipc=1, out=apart / "set", **settings)
     assert len(kept) == 10

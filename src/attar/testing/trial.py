@@ -33,6 +33,10 @@ SMALL = {
     "outer": 2,
     "inner": 1,
     "epochs": 1,
+    "experts": 2,
+    "max_start": 2,
+    "syn_steps": 3,
+    "batch_expert": 8,
     "net": "convnet:width=8:depth=1",
 }
 """Settings that a method given as a class is tried with, where it has them."""

@@ -1,0 +1,154 @@
+"""MTT: Cazenavette, Wang, Torralba, Efros, Zhu. Dataset Distillation by Matching Training Trajectories. CVPR 2022.
+arXiv 2203.11932.
+
+Networks trained on the real set (experts) left their weights after every epoch. Begin at such a point, take a few steps on
+the kept images, and come out where the expert was some epochs later; the rate of these steps is learned with the images:
+
+    theta_{i+1} = theta_i - rate * grad CE(net(theta_i), A_i(kept_i)),    i = 0 .. N - 1,    theta_0 = expert_t
+    loss = || theta_N - expert_{t+M} ||^2 / || expert_t - expert_{t+M} ||^2
+
+Cost: 12 N B forwards a step for inner batches of B, and once for all methods 3 forwards of every real image for each epoch
+of each expert. Settings of the authors (N = syn_steps, M = expert_epochs; ipc: images per class):
+
+    set           ipc   syn_steps  expert_epochs  max_start  batch_syn  lr_img  lr_lr  rate
+    CIFAR-10        1          50              2          2        all     100   1e-7  .01   (whitened)
+    CIFAR-10       10          30              2         20        all     100   1e-5  .001  (whitened)
+    CIFAR-10       50          30              2         40        all    1000   1e-5  .001
+    CIFAR-100       1          20              3         20        all    1000   1e-5  .01   (whitened)
+    CIFAR-100      10          20              2         20        all    1000   1e-5  .01
+    CIFAR-100      50          80              2         40        125    1000   1e-5  .01   (whitened)
+    Tiny            1          10              2         10        all   10000   1e-4  .01
+    Tiny           10          20              2         40        200   10000   1e-4  .01
+    Tiny           50          20              2         40        300   10000   1e-4  .01
+    128 pixels   1, 10         20              2         10    all, 20    1000   1e-6  .01
+
+Differs from the official code: the gradient comes from the adjoint recursion in the memory of one inner step (equal to the
+graph over all steps); images are not whitened (ZCA); experts are trained as far as a setting can reach and not for 50 epochs;
+expert and epoch are drawn independently at every step; the learned rate cannot fall to 0 or below, where it diverges in the
+official code; no checkpoint is chosen by test accuracy; batch norms take the statistics of their batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch.nn.functional import one_hot
+
+from attar.augment.strategy import strategy_for
+from attar.budget import Budget
+from attar.execute.compile import in_parts
+from attar.match.chunks import chunks
+from attar.match.trajectories import segment, trajectory_distance, unrolled_cost, walk
+from attar.match.unroll import unroll
+from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
+from attar.nets.build import build
+from attar.nets.fit import net_of
+from attar.optim import Opt
+from attar.params import pixels
+from attar.real.realset import RealSet
+from attar.resources.experts import Expert, experts
+from attar.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTT(Method):
+    """Matches where training on the kept images leads with where training on the real ones led."""
+
+    steps: int = 5000
+    "Updates of the kept images and of the inner rate."
+    syn_steps: int = 30
+    "Inner steps on the kept images."
+    expert_epochs: int = 2
+    "Epochs of the expert that they shall cover."
+    max_start: int = 20
+    "Epochs of an expert at which a piece may begin: 0 to this number less 1."
+    batch_syn: int | None = None
+    "Kept images of an inner step; all where left out."
+    lr_img: float = 100.0
+    "Learning rate of the kept images."
+    lr_lr: float = 1e-5
+    "Learning rate of the inner rate."
+    rate: float = 0.001
+    "First inner rate."
+    momentum: float = 0.5
+    "Momentum of images and inner rate."
+    experts: int = 100
+    "Networks trained on the real set."
+    lr_expert: float = 0.01
+    "Learning rate of the experts."
+    batch_expert: int = 256
+    "Real images of a batch of the experts."
+    start: str = "real"
+    "First images: real or noise."
+    net: str = "convnet"
+    "Network of experts and inner steps."
+    augment: str = "auto"
+    "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+
+    paper: ClassVar[str] = (
+        "Cazenavette, Wang, Torralba, Efros, Zhu. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
+    )
+
+    def __post_init__(self) -> None:
+        pixels.check(self.start)
+        positive(syn_steps=self.syn_steps, expert_epochs=self.expert_epochs, max_start=self.max_start)
+        positive(batch_syn=self.batch_syn, experts=self.experts, rate=self.rate)
+        _ = self.learn, self.needs()  # their settings are checked there
+
+    @property
+    def learn(self) -> dict[str, Opt]:
+        return {
+            "image": Opt(lr=self.lr_img, momentum=self.momentum),
+            "rate": Opt(lr=self.lr_lr, momentum=self.momentum, project=(1e-6, 1e6)),
+        }
+
+    @property
+    def reach(self) -> int:
+        """The last epoch of an expert that is looked at."""
+        return self.max_start - 1 + self.expert_epochs
+
+    def needs(self) -> tuple[Expert, ...]:
+        how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
+        return experts(self.experts, net=self.net, **how)
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        state = pixels.start(real, budget, seeds, kind=self.start)
+        target = one_hot(state["label"], real.n_classes).float()  # [M, K], as the loss must know K
+        return {**state, "target": target, "rate": torch.tensor(self.rate)}
+
+    def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
+        strategy = strategy_for(self.augment, real.class_names)
+        return {
+            **segment(
+                res, seeds, count=self.experts, starts=self.max_start, epochs=self.expert_epochs, device=real.device
+            ),
+            **walk(strategy, self.syn_steps, seeds, size=real.shape[1:], device=real.device),
+        }
+
+    @in_parts
+    def loss(self, state: State, batch: Batch) -> torch.Tensor:
+        image, target = state["image"], state["target"]  # [M, C, H, W], [M, K]
+        net = build(self.net, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=target.shape[1])
+        index = chunks(len(image), self.batch_syn, batch["keys"])
+        end = unroll(net, batch["begin"], image, target, state["rate"], index=index, ops=batch["augment"])
+        return trajectory_distance(end, batch["goal"], batch["begin"])
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        return Rows(
+            columns={"image": state["image"], "label": state["label"]},
+            recipe={"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])},
+        )
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        kept = budget.total(real.sizes, real.example_bytes)
+        return unrolled_cost(
+            net_of(self.net, real),
+            steps=self.syn_steps,
+            batch=min(kept, self.batch_syn or kept),
+            kept=kept,
+            experts=self.experts,
+            epochs=self.reach,
+            hessian=True,
+        )
