@@ -41,6 +41,8 @@ METHODS: tuple[Entry, ...] = (
     Entry("datadam", "attar.distill.datadam:DataDAM", "distill", "distribution matching", "Sajedi et al. 2023", "matches attention maps layer by layer"),
     Entry("cafe", "attar.distill.cafe:CAFE", "distill", "distribution matching", "Wang et al. 2022", "matches every layer along networks followed by their accuracy"),
     Entry("mtt", "attar.distill.mtt:MTT", "distill", "trajectory matching", "Cazenavette et al. 2022", "leads training where the real set led experts"),
+    Entry("tesla", "attar.distill.tesla:TESLA", "distill", "trajectory matching", "Cui et al. 2023", "MTT whose steps do not bend each other"),
+    Entry("idm", "attar.distill.idm:IDM", "distill", "distribution matching", "Zhao et al. 2023", "matches mean features under a queue of trained networks"),
 )  # fmt: skip
 
 USER = "attar_user_method_"
