@@ -32,9 +32,9 @@ def piece_size(net: Net, images: int, device: torch.device | str, *, most: int) 
 
 
 @torch.no_grad()
-def features(net: Net, params: Params, x: torch.Tensor) -> torch.Tensor:
-    """Pre-classifier features in training mode without a graph: [B, C, H, W] -> [B, D], float32 at least."""
-    return _forward(net.features, params, x, piece_size(net, len(x), x.device, most=FORWARD))
+def features(net: Net, params: Params, x: torch.Tensor, *, train: bool = True) -> torch.Tensor:
+    """Pre-classifier features without a graph: [B, C, H, W] -> [B, D], float32 at least; ``train``: in training mode."""
+    return _forward(net.features, params, x, piece_size(net, len(x), x.device, most=FORWARD), train=train)
 
 
 @torch.no_grad()
