@@ -38,6 +38,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("dc", "attar.distill.dc:DC", "distill", "gradient matching", "Zhao et al. 2021", "matches training gradients"),
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
     Entry("dcc", "attar.distill.dcc:DCC", "distill", "gradient matching", "Lee et al. 2022", "matches gradients of all classes together"),
+    Entry("idc", "attar.distill.idc:IDC", "distill", "gradient matching", "Kim et al. 2022", "matches gradients of tiled images on really trained networks"),
     Entry("datadam", "attar.distill.datadam:DataDAM", "distill", "distribution matching", "Sajedi et al. 2023", "matches attention maps layer by layer"),
     Entry("cafe", "attar.distill.cafe:CAFE", "distill", "distribution matching", "Wang et al. 2022", "matches every layer along networks followed by their accuracy"),
     Entry("mtt", "attar.distill.mtt:MTT", "distill", "trajectory matching", "Cazenavette et al. 2022", "leads training where the real set led experts"),

@@ -50,6 +50,29 @@ def draw(strategy: str, n: int, generator: torch.Generator, *, size: tuple[int, 
     return {name: value for name, value in params.items() if name not in left_out}
 
 
+def draw_by_class(
+    strategy: str, classes: int, generator: torch.Generator, *, size: tuple[int, int]
+) -> dict[str, torch.Tensor]:
+    """Parameters for K classes whose images share one row each, as in siamese use: every class draws its own movement."""
+    some = [draw(strategy, 1, generator, size=size) for _ in range(classes)]
+    return {name: torch.cat([row[name] for row in some]) for name in some[0]}
+
+
+def augment_by_class(x: torch.Tensor, params: Params) -> torch.Tensor:
+    """As :func:`augment` for images in equal blocks by class: [K, B, C, H, W] -> [K, B, C, H, W].
+
+    The movements are read on the host, so this is for what is drawn and not for a loss.
+
+    Args:
+        params: from :func:`draw_by_class`, K rows.
+    """
+    parts = []
+    for k, images in enumerate(x):
+        row = {name: v[k].expand(len(images), *v.shape[1:]) for name, v in params.items()}
+        parts.append(augment_one(images, siamese.common_op(row), row))
+    return torch.stack(parts)
+
+
 def augment(x: torch.Tensor, params: Params) -> torch.Tensor:
     """Mirror, colour, the movement of each row, cutout; free of branches on data, differentiable in x.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch.nn.functional import cross_entropy
 
+from attar.errors import UsageError, nearest
 from attar.execute.compile import fast
 from attar.execute.pieces import BACKWARD, Term, piece_size, summed, weight_gradient, widened
 from attar.nets.net import Net
@@ -13,8 +17,53 @@ Params = dict[str, torch.Tensor]
 EPSILON = 1e-6
 
 
-def class_gradient(net: Net, params: Params, x: torch.Tensor, label: torch.Tensor, weight: torch.Tensor) -> Params:
-    """Gradient of a weighted cross entropy for the weights with two or more dimensions, the only ones that are matched.
+@dataclass(frozen=True)
+class Measure:
+    """Which weights' gradients are matched, and how far two of them are apart.
+
+    Args:
+        metric: ``cos``, ``mse`` or ``l1`` (:data:`METRICS`).
+        least: dimensions that a weight must have; 2 leaves out biases and norms, 4 all but convolutions.
+
+    Raises:
+        UsageError: an unknown metric.
+    """
+
+    metric: str = "cos"
+    least: int = 2
+
+    def __post_init__(self) -> None:
+        if self.metric not in METRICS:
+            raise UsageError(f"metric '{self.metric}' is unknown; {nearest(self.metric, METRICS)}")
+
+    def names(self, net: Net, params: Params) -> list[str]:
+        """The matched weights."""
+        return [n for n in net.trainable if params[n].ndim >= self.least]
+
+    def __call__(self, a: Params, b: Params) -> torch.Tensor:
+        """The distance, a scalar: the sum over the matched tensors."""
+        return torch.stack([METRICS[self.metric](value, b[name]) for name, value in a.items()]).sum()
+
+
+def cosines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Sum over the output rows of two tensors of sum_r ( 1 - <a_r, b_r> / (|a_r| |b_r| + 1e-6) )."""
+    u, v = a.flatten(1), b.flatten(1)  # [out, rest]
+    return (1 - (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1) + EPSILON)).sum()
+
+
+METRICS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "cos": cosines,
+    "mse": lambda a, b: (a - b).square().sum(),
+    "l1": lambda a, b: (a - b).abs().sum(),
+}
+ROWS = Measure()
+"""The measure of DC: all weights of two or more dimensions, by rows."""
+
+
+def class_gradient(
+    net: Net, params: Params, x: torch.Tensor, label: torch.Tensor, weight: torch.Tensor, measure: Measure = ROWS
+) -> Params:
+    """Gradient of a weighted cross entropy for the weights that are matched.
 
     Batch-norm networks are taken with frozen statistics (see :func:`calibrate`).
 
@@ -24,7 +73,7 @@ def class_gradient(net: Net, params: Params, x: torch.Tensor, label: torch.Tenso
     Returns:
         name -> tensor of the weight's shape; differentiable in ``x``.
     """
-    matched = {k: params[k] for k in net.trainable if params[k].ndim > 1}
+    matched = {k: params[k] for k in measure.names(net, params)}
 
     def objective(weights: Params) -> torch.Tensor:
         logits = net({**params, **weights}, x, train=not net.has_batch_statistics)
@@ -38,36 +87,42 @@ def distance(a: Params, b: Params) -> torch.Tensor:
 
     d(a, b) = sum_tensors sum_rows ( 1 - <a_r, b_r> / (|a_r| |b_r| + 1e-6) )
     """
-    total = torch.zeros((), device=next(iter(a.values())).device)
-    for name, value in a.items():
-        u, v = value.flatten(1), b[name].flatten(1)  # [out, rest]
-        cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1) + EPSILON)
-        total = total + (1 - cosine).sum()
-    return total
+    return ROWS(a, b)
 
 
-def slots(label: torch.Tensor, classes: int) -> Params:
+def slots(
+    label: torch.Tensor, classes: int, *, most: int | None = None, generator: torch.Generator | None = None
+) -> Params:
     """Where each class's examples stand, as tables of fixed shape, so that a loss needs no branch on data.
 
     Args:
-        label: int64 [M].
+        label: int64 [M], on the CPU.
+        most: a random part of the classes that are larger, drawn anew by ``generator``; None for no limit.
 
     Returns:
         ``slot`` int64 [K, m] positions (0 where unused) and ``share`` float32 [K, m], 1 / count or 0 where unused,
-        with m the largest class's count.
+        with m the largest class's count, or ``most``.
     """
     counts = torch.bincount(label, minlength=classes)
-    slot = torch.zeros(classes, int(counts.max()), dtype=torch.int64)
+    slot = torch.zeros(classes, min(int(counts.max()), most or len(label)), dtype=torch.int64)
     share = torch.zeros(slot.shape)
     for k in range(classes):
         members = torch.nonzero(label == k).flatten()
+        if len(members) > slot.shape[1]:
+            members = members[torch.randperm(len(members), generator=generator)[: slot.shape[1]]]
         slot[k, : len(members)] = members
         share[k, : len(members)] = 1 / max(1, len(members))
     return {"slot": slot, "share": share}
 
 
 def class_distances(
-    net: Net, params: Params, real: torch.Tensor, image: torch.Tensor, slot: torch.Tensor, share: torch.Tensor
+    net: Net,
+    params: Params,
+    real: torch.Tensor,
+    image: torch.Tensor,
+    slot: torch.Tensor,
+    share: torch.Tensor,
+    measure: Measure = ROWS,
 ) -> torch.Tensor:
     """Sum over classes of the distance between the gradients on kept and on real examples of the class.
 
@@ -76,29 +131,35 @@ def class_distances(
     """
 
     def of_class(k: int) -> Term:
-        target = real_gradient(net, params, real[k], k)
+        target = real_gradient(net, params, real[k], k, measure)
         label = torch.full((), k, device=image.device)
-        return lambda x: fast(class_distance)(net, params, x[slot[k]], share[k], label, target)
+        return lambda x: fast(class_distance)(net, params, x[slot[k]], share[k], label, target, measure)
 
     return summed(image, (of_class(k) for k in range(len(real))))
 
 
 def class_distance(
-    net: Net, params: Params, kept: torch.Tensor, share: torch.Tensor, label: torch.Tensor, target: Params
+    net: Net,
+    params: Params,
+    kept: torch.Tensor,
+    share: torch.Tensor,
+    label: torch.Tensor,
+    target: Params,
+    measure: Measure = ROWS,
 ) -> torch.Tensor:
     """The share of one class, which is compiled once for all of them.
 
     Args:
         kept: [m, C, H, W]. share: [m], summing to 1. label: int64, a scalar. target: from :func:`real_gradient`.
     """
-    return distance(class_gradient(net, params, kept, label.expand(len(kept)), share), target)
+    return measure(class_gradient(net, params, kept, label.expand(len(kept)), share, measure), target)
 
 
-def real_gradient(net: Net, params: Params, x: torch.Tensor, k: int) -> Params:
+def real_gradient(net: Net, params: Params, x: torch.Tensor, k: int, measure: Measure = ROWS) -> Params:
     """:func:`class_gradient` of the mean over images x [B, C, H, W] of class k, where no derivative of it is needed."""
     label = torch.full((len(x),), k, device=x.device)
     even = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)  # [B]
-    names = [n for n in net.trainable if params[n].ndim > 1]
+    names = measure.names(net, params)
     return weight_gradient(net, params, x, label, even, names=names, train=not net.has_batch_statistics)[1]
 
 
@@ -113,7 +174,7 @@ def joint_distance(
     Args:
         real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. label: int64 [M].
     """
-    names = [n for n in net.trainable if params[n].ndim > 1]
+    names = ROWS.names(net, params)
     train, m = not net.has_batch_statistics, len(image)
     x, y = real.flatten(0, 1), torch.arange(len(real), device=real.device).repeat_interleave(real.shape[1])  # [K B]
     weight = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -137,13 +138,52 @@ def train(
     Returns:
         The trained parameters.
     """
-    params, image, augment = dict(params), image.detach(), Augment.parse(strategy)
+    image, augment = image.detach(), Augment.parse(strategy)
+
+    def lessons() -> Iterator[Lesson]:
+        for epoch in range(epochs):
+            order = torch.randperm(len(image), generator=seeds.generator("order", epoch)).to(image.device)
+            for i, index in enumerate(order.split(batch)):
+                yield augment(image[index], seeds.generator("augment", epoch, i)), label[index]
+
     size = piece_size(net, min(batch, len(image)), image.device, most=BACKWARD)
-    for epoch in range(epochs):
-        order = torch.randperm(len(image), generator=seeds.generator("order", epoch)).to(image.device)
-        for i, index in enumerate(order.split(batch)):
-            x = augment(image[index], seeds.generator("augment", epoch, i))
-            even = torch.full((len(index),), 1 / len(index), dtype=x.dtype, device=x.device)
-            grads = weight_gradient(net, params, x, label[index], even, size=size)[1]
-            params |= {name: params[name] - lr * grad for name, grad in grads.items()}
-    return params
+    return sgd(net, params, lessons(), lr=lr, size=size)[0]
+
+
+Lesson = tuple[torch.Tensor, torch.Tensor]
+"""A batch: images [B, C, H, W] and classes int64 [B] or distributions [B, K]."""
+
+
+def sgd(
+    net: Net,
+    params: Params,
+    lessons: Iterable[Lesson],
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    decay: float = 0.0,
+    velocity: Params | None = None,
+    size: int | None = None,
+) -> tuple[Params, Params]:
+    """Trains a network on one batch after another.
+
+    v = momentum v + grad + decay w;  w = w - lr v
+
+    Args:
+        params: the network now; not changed, but for running statistics of batch norms.
+        velocity: v of every trainable tensor, where there is momentum; not changed.
+        size: images of one piece (:func:`attar.execute.pieces.weight_gradient`).
+
+    Returns:
+        The trained parameters, and v.
+    """
+    params, velocity = dict(params), dict(velocity or {})
+    for x, y in lessons:
+        even = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
+        for name, grad in weight_gradient(net, params, x, y, even, size=size)[1].items():
+            if decay:
+                grad = grad + decay * params[name]
+            if momentum:
+                grad = velocity[name] = momentum * velocity[name] + grad
+            params[name] = params[name] - lr * grad
+    return params, velocity

@@ -1,0 +1,195 @@
+"""IDC: Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization.
+ICML 2022. arXiv 2205.14959.
+
+Pictures are regular, so a stored image may hold factor^2 small ones, decoded by enlarging each; gradients of a network keep
+telling something where it is trained on real images and not on the few kept ones; and their size, not only their
+direction, is matched, in convolutions alone:
+
+    loss = sum_k D( grad_theta mean_i CE(f_theta(A_k(g(kept)_i)), k), grad_theta mean_j CE(f_theta(A_k(real_kj)), k) )
+    g cuts each image into factor x factor tiles and enlarges them;  D(a, b) = ||a - b||^2 (mse), |a - b|_1 (l1) or cos
+
+every ``outer`` updates a fresh theta; between them theta learns ``inner`` batches of real images with cutmix.
+
+Cost: a step is 3 K batch + 9 M factor^2 forwards (``most`` per class at most), and 3 inner batch_net for the network.
+
+Differs from the official code: it takes one step of SGD with momentum mu for each of K classes, which keeps moving the
+others. What a class meets from one visit to the next is, without rounding, one step of momentum mu^K and of rate
+lr (1 - mu^K) / (1 - mu): here all classes move at once by that rule, and the class that is last gets its whole step too.
+Stored images are cut to [0, 1] at the end also. ``lr_img`` is scaled by images per class / 10, not by size. A network is
+not trained after its last update, where nobody would see it. Batch norms are frozen while gradients are matched. No
+networks trained ahead (early, pretrained) and no mixed factors (multi, bound).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from attar.augment import idc, siamese
+from attar.budget import Budget
+from attar.errors import UsageError
+from attar.execute.compile import in_parts
+from attar.execute.pieces import BACKWARD, piece_size
+from attar.match.gradients import Measure, calibrate, class_distances, slots
+from attar.match.inner import net_for, sgd
+from attar.match.lessons import mixed_lessons
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
+from attar.optim import Opt
+from attar.params import pixels, tiles
+from attar.real.realset import RealSet
+from attar.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class IDC(Method):
+    """Matches the gradients of tiled images along networks trained on real ones."""
+
+    steps: int = 200_000
+    "Updates of the kept images; the paper's 2000 networks are 2000 x outer of them."
+    batch: int = 64
+    "Real images per class and step."
+    most: int = 128
+    "Decoded images per class and step; a random part of the larger classes."
+    factor: int = 2
+    "Tiles a side of every stored image; the paper takes 3 for ImageNet and calls 1 IDC-I."
+    metric: str = "mse"
+    "Distance of gradients: mse (CIFAR, SVHN), l1 (MNIST, Fashion, ImageNet) or cos."
+    lr_img: float = 0.005
+    "Learning rate at 10 images per class; with l1 the paper takes 1e-4 for grey images and 3e-3 for ImageNet."
+    momentum: float = 0.5
+    "Momentum of the official steps, one for each class, whose course is followed."
+    outer: int = 100
+    "Updates per network."
+    inner: int = 32
+    "Batches of real images that train the network between two updates; the paper's 2000 images, or 8 for its 500."
+    batch_net: int = 64
+    "Real images a batch of the network's training."
+    lr_net: float = 0.01
+    "Learning rate of the network."
+    momentum_net: float = 0.9
+    "Momentum of the network."
+    decay_net: float = 5e-4
+    "Weight decay of the network."
+    cutmix: float = 0.5
+    "Share of the network's batches that are mixed; 1 for ImageNet. If more than 0, the network trains without cutout."
+    augment: str = "color_crop_cutout"
+    "Transforms joined by _, or none; a class's kept and real images share them. The paper leaves out cutout for tiled MNIST."
+    start: str = "real"
+    "First images: real (made smaller, one a tile) or noise."
+    net: str = "convnet"
+    "Network whose gradients are matched; the paper takes a ResNet-10 for ImageNet."
+
+    paper: ClassVar[str] = (
+        "Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization. "
+        "ICML 2022"
+    )
+
+    def __post_init__(self) -> None:
+        pixels.check(self.start)
+        tiles.check(self.factor)
+        siamese.parse(self.augment)
+        positive(batch=self.batch, most=self.most, lr_img=self.lr_img, outer=self.outer, inner=self.inner)
+        positive(batch_net=self.batch_net)
+        if not 0 <= self.cutmix <= 1:
+            raise UsageError(f"cutmix={self.cutmix} is not in [0, 1]; the paper's share is 0.5")
+        _ = self.measure, Opt(lr=self.lr_img, momentum=self.momentum), Opt(lr=self.lr_net, momentum=self.momentum_net)
+
+    @property
+    def measure(self) -> Measure:
+        """What is matched: convolutions."""
+        return Measure(self.metric, least=4)
+
+    def opt(self, *, classes: int, per_class: float) -> Opt:
+        """One step in place of ``classes`` official ones: what a class meets from one visit to the next."""
+        kept = self.momentum**classes
+        return Opt(lr=self.lr_img * per_class / 10 * (1 - kept) / (1 - self.momentum), momentum=kept)
+
+    def learned(self, state: State) -> dict[str, Opt]:
+        k = len(state["slot"])
+        return {"image": self.opt(classes=k, per_class=len(state["label"]) / k)}
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        first = tiles.start(real, budget, seeds, kind=self.start, factor=self.factor)
+        net = net_of(self.net, real)
+        params = net.init(seeds.at("net"))
+        if not self.measure.names(net, params):
+            raise UsageError(f"network {net.name} has no convolutions, whose gradients idc matches; take net=convnet")
+        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (real.mean, real.std))
+        state = {"image": real.pixels(first["image"]).clamp(0, 1), "label": first["label"], "mean": mean, "std": std}
+        still = {f"{name}.momentum": torch.zeros_like(params[name]) for name in net.trainable}
+        return {**state, **self.part(first["label"], real.n_classes, seeds), **prefixed(params), **prefixed(still)}
+
+    def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
+        ops = idc.draw_by_class(self.augment, real.n_classes, seeds.generator("augment"), size=real.shape[1:])
+        ops = {name: v.to(real.device) for name, v in ops.items()}
+        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
+        x = idc.augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
+        net = net_of(self.net, real).init(seeds.at("net"), device=real.device)
+        batch = {"real": x, "augment": ops, "net": net, "seeds": seeds, "step": step}
+        if step % self.outer == self.outer - 1:  # the next step begins with another network
+            return batch
+        how = {"batches": self.inner, "batch": self.batch_net, "strategy": self.augment}
+        return {**batch, "lessons": mixed_lessons(real, seeds.at("lessons"), share=self.cutmix, **how)}
+
+    def part(self, label: torch.Tensor, classes: int, seeds: Seeds) -> State:
+        """Which of the decoded images are matched: all, or a random part of the classes that have more than ``most``."""
+        decoded = label.cpu().repeat_interleave(self.factor**2)
+        found = slots(decoded, classes, most=self.most, generator=seeds.generator("part"))
+        return {name: v.to(label.device) for name, v in found.items()}
+
+    def step(self, state: State, batch: Batch, descend: Descend) -> State:
+        net = net_for(self.net, state)
+        if batch["step"] % self.outer == 0:
+            state |= prefixed({k: v.clone() for k, v in batch["net"].items()})
+            state |= {f"net.{k}.momentum": torch.zeros_like(batch["net"][k]) for k in net.trainable}
+            state["image"].clamp_(0, 1)
+        calibrate(net, unprefixed(state), batch["real"][:, :16].flatten(0, 1))
+        if state["slot"].shape[1] == self.most:
+            state |= self.part(state["label"], len(state["slot"]), batch["seeds"])
+        state = descend(state, self.loss, batch)
+        if "lessons" in batch:
+            state |= self.trained(state, batch["lessons"])
+        return state
+
+    def trained(self, state: State, lessons: dict[str, torch.Tensor]) -> State:
+        """The network and its momentum after some batches of real images."""
+        net, pairs = net_for(self.net, state), zip(lessons["image"], lessons["target"])
+        params, velocity = sgd(
+            net,
+            unprefixed(state),
+            pairs,
+            lr=self.lr_net,
+            momentum=self.momentum_net,
+            decay=self.decay_net,
+            velocity={name: state[f"net.{name}.momentum"] for name in net.trainable},
+        )
+        return {**prefixed(params), **{f"net.{name}.momentum": v for name, v in velocity.items()}}
+
+    @in_parts
+    def loss(self, state: State, batch: Batch) -> torch.Tensor:
+        net, params = net_for(self.net, state), unprefixed(state)
+        image = (tiles.decode(state["image"], self.factor) - state["mean"]) / state["std"]  # [M f f, C, H, W]
+        label = state["label"].repeat_interleave(self.factor**2)
+        image = idc.augment(image, {name: v[label] for name, v in batch["augment"].items()})
+        return class_distances(net, params, batch["real"], image, state["slot"], state["share"], self.measure)
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        stored = state["image"].clamp(0, 1)
+        decoded, label = tiles.decode(stored, self.factor), state["label"].repeat_interleave(self.factor**2)
+        stored, decoded = ((x - state["mean"]) / state["std"] for x in (stored, decoded))
+        source = {"image": stored, "label": state["label"]} if self.factor > 1 else {}
+        recipe = {"protocol": "idc", "tiles": self.factor}
+        return Rows(columns={"image": decoded, "label": label}, stored=source, recipe=recipe)
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        net, k = net_of(self.net, real), real.n_classes
+        kept = budget.total(real.sizes, real.example_bytes)
+        matched, decoded = min(self.most * k, kept * self.factor**2), kept * self.factor**2
+        lessons = self.inner * self.batch_net
+        images = 3 * k * self.batch + 9 * matched + 3 * lessons * (self.outer - 1) / self.outer
+        alive = max(piece_size(net, max(self.batch, self.batch_net), "cpu", most=BACKWARD), 3 * matched // k)
+        pictures = 4 * real.example_bytes * (k * self.batch + 2 * lessons + 8 * decoded)
+        return Cost(flops_per_step=2 * net.macs * images, memory=pictures + 3 * activation_bytes(net) * alive)
