@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 import torch
 from plain_matching import slopes
+from torch._dynamo import config as dynamo
+from torch._dynamo.utils import counters
 from torch.func import functional_call
 from torch.nn.functional import log_softmax
 
 from attar.augment.siamese import COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE, augment, draw
+from attar.execute import compile as compiling
 from attar.execute import pieces
 from attar.match.chunks import chunks, order
 from attar.match.unroll import unroll
@@ -155,6 +159,20 @@ def test_nothing_given_is_changed_and_the_start_gets_no_gradient(make_problem) -
     assert all(v.grad is None for v in start.values())
     assert all(torch.equal(before[k], w.problem.params[k]) for k in before)
     assert torch.equal(image, w.image)
+
+
+@pytest.mark.slow
+def test_parts_compile_whole(make_problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transforms, gradient and its derivative are captured without a break, pieces of other lengths filled up."""
+    w = walk(make_problem)
+    eager = gradients(ours, w)
+    counters.clear()
+    capture = functools.lru_cache(lambda fn: torch.compile(fn, dynamic=False, backend="aot_eager", fullgraph=True))
+    monkeypatch.setattr(compiling, "_compiled", capture)
+    with compiling.switched(True), dynamo.patch(suppress_errors=False):
+        captured = gradients(ours, w)
+    assert counters["stats"]["unique_graphs"] >= 3 and not counters["graph_break"]
+    assert agree(captured, eager, 1e-10)
 
 
 def test_memory_does_not_grow_with_the_steps(make_problem) -> None:
