@@ -14,8 +14,10 @@ from torch._inductor import config as inductor
 
 from attar.budget import Budget
 from attar.distill.dc import DC
+from attar.distill.dcc import DCC
 from attar.distill.dm import DM
 from attar.distill.dsa import DSA
+from attar.distill.idc import IDC
 from attar.errors import ResourceError
 from attar.execute import plan
 from attar.execute.compile import fast, in_parts, switched
@@ -31,6 +33,8 @@ METHODS = {
     "dm": DM(steps=3, batch=4, net=NET),
     "dc": DC(steps=3, batch=4, net=NET, outer=2, inner=1),
     "dsa with batch norm": DSA(steps=3, batch=4, net=NET + ":norm=batch", augment="flip", outer=2, inner=1),
+    "dcc": DCC(steps=3, batch=4, net=NET, outer=2, inner=1),
+    "idc": IDC(steps=3, batch=4, batch_net=4, net=NET, outer=2, inner=1, lr_img=0.5),
 }
 
 
