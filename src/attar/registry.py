@@ -44,6 +44,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("mtt", "attar.distill.mtt:MTT", "distill", "trajectory matching", "Cazenavette et al. 2022", "leads training where the real set led experts"),
     Entry("tesla", "attar.distill.tesla:TESLA", "distill", "trajectory matching", "Cui et al. 2023", "MTT whose steps do not bend each other"),
     Entry("idm", "attar.distill.idm:IDM", "distill", "distribution matching", "Zhao et al. 2023", "matches mean features under a queue of trained networks"),
+    Entry("ncfm", "attar.distill.ncfm:NCFM", "distill", "distribution matching", "Wang et al. 2025", "matches characteristic functions at random frequencies"),
 )  # fmt: skip
 
 USER = "attar_user_method_"

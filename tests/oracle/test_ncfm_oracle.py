@@ -1,0 +1,174 @@
+"""NCFM's loss and gradient against complex exponentials, one class at a time; its two updates against torch's AdamW."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from plain_matching import slopes
+from torch.nn.functional import cross_entropy
+
+from attar.augment import idc
+from attar.budget import Budget
+from attar.distill.ncfm import NCFM, characteristic
+from attar.errors import UsageError
+from attar.nets.fit import net_of
+from attar.params import tiles
+from attar.run import Descent
+from attar.seeds import Seeds
+from attar.testing.toys import toy
+
+F = 40
+
+
+def setting(p, **how):
+    """A method, state and batch in float64 for a problem; images in [0, 1], and the plain side's ingredients."""
+    method = NCFM(net=p.spec, frequencies=F, **how)
+    g = torch.Generator().manual_seed(5)
+    side, channels = p.kept.shape[3], p.kept.shape[1]
+    mean, std = (torch.rand(2, channels, 1, 1, generator=g, dtype=torch.float64) + 0.1).unbind(0)
+    image = torch.rand(p.kept.shape, generator=g, dtype=torch.float64)
+    ops = idc.draw("color_crop_cutout", p.classes, g, size=(side, side))
+    ops = {n: v.double() if v.is_floating_point() else v for n, v in ops.items()}
+    width = p.net.features(p.params, p.kept).shape[1]
+    t = torch.randn(F, width, generator=g, dtype=torch.float64)
+    target = [torch.view_as_real(plain_phi(p, x, k, ops, t)).T for k, x in enumerate(p.real)]  # [2, F] each
+    state = {"image": image, "label": p.label, "mean": mean, "std": std}
+    batch = {
+        "augment": ops,
+        "net": p.params,
+        "trained": p.params,
+        "frequencies": t,
+        "target": torch.stack(target, 1).detach(),
+    }
+    return method, state, batch
+
+
+def plain_phi(p, x: torch.Tensor, k: int, ops: dict, t: torch.Tensor) -> torch.Tensor:
+    """Images [B, C, H, W] of class k -> complex [F]: the mean of exp(i <t, f>), image by image."""
+    total = torch.zeros(len(t), dtype=torch.complex128)
+    for one in x:
+        f = p.plain.features(idc.augment(one[None], {n: v[[k]] for n, v in ops.items()}))[0]
+        total = total + torch.exp(1j * (t @ (f / f.norm())).to(torch.complex128))
+    return total / len(x)
+
+
+def plain_images(method: NCFM, state: dict, image: torch.Tensor, k: int) -> torch.Tensor:
+    """The decoded images of class k: tiles cut out by hand, enlarged by torch."""
+    h = image.shape[2] // method.factor
+    parts = [
+        torch.nn.functional.interpolate(x[None, :, i : i + h, j : j + h], size=image.shape[2:], mode="bilinear")
+        for x in image[state["label"] == k]
+        for i in range(0, image.shape[2], h)
+        for j in range(0, image.shape[3], h)
+    ]
+    return (torch.cat(parts) - state["mean"]) / state["std"]
+
+
+def plain_loss(p, method: NCFM, state: dict, batch: dict, image: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for k in range(p.classes):
+        phi = plain_phi(p, plain_images(method, state, image, k), k, batch["augment"], batch["frequencies"])
+        real = torch.complex(*batch["target"][:, k])
+        amplitude = (real.abs() - phi.abs()) ** 2
+        phase = 2 * real.abs() * phi.abs() * (1 - torch.cos(real.angle() - phi.angle()))
+        total = total + 300 * (method.alpha * amplitude + (1 - method.alpha) * phase).sqrt().mean()
+    return total
+
+
+@pytest.mark.parametrize("alpha, factor", [(0.5, 2), (0.9, 1), (0.1, 4)])
+@pytest.mark.parametrize("counts", [(2, 3, 1), (1, 1)])
+def test_loss_and_gradient_equal_complex_exponentials(make_problem, counts, alpha: float, factor: int) -> None:
+    p = make_problem(counts=counts)
+    method, state, batch = setting(p, alpha=alpha, factor=factor)
+    ours, theirs = state["image"].clone().requires_grad_(), state["image"].clone().requires_grad_()
+    loss, plain = method.loss({**state, "image": ours}, batch), plain_loss(p, method, state, batch, theirs)
+    assert torch.allclose(loss, plain, rtol=1e-7)
+    loss.backward()
+    plain.backward()
+    assert ours.grad.norm() > 0
+    assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-7 * float(theirs.grad.abs().max()))
+
+
+def test_at_one_half_it_is_the_distance_of_the_functions(make_problem) -> None:
+    p = make_problem()
+    method, state, batch = setting(p)
+    total = 0.0
+    for k in range(p.classes):
+        phi = plain_phi(p, plain_images(method, state, state["image"], k), k, batch["augment"], batch["frequencies"])
+        total += 300 * float((phi.detach() - torch.complex(*batch["target"][:, k])).abs().mean()) / math.sqrt(2)
+    assert float(method.loss(state, batch)) == pytest.approx(total, rel=1e-8)
+
+
+def test_gradients_by_finite_differences(make_problem) -> None:
+    p = make_problem(act="swish")
+    method, state, batch = setting(p, alpha=0.3)
+    for loss in (method.loss, method.calibration):
+        image = state["image"].clone().requires_grad_()
+        (grad,) = torch.autograd.grad(loss({**state, "image": image}, batch), image)
+        where, found = slopes(lambda x, loss=loss: loss({**state, "image": x}, batch), state["image"], places=60)
+        assert found.abs().max() > 1e-3
+        assert torch.allclose(grad.flatten()[where], found, rtol=1e-5, atol=1e-6)
+
+
+def test_calibration_is_the_cross_entropy_of_each_class(make_problem) -> None:
+    p = make_problem()
+    method, state, batch = setting(p)
+    total = 0.0
+    for k in range(p.classes):
+        x = plain_images(method, state, state["image"], k)
+        logits = p.plain(idc.augment(x, {n: v[[k] * len(x)] for n, v in batch["augment"].items()}))
+        total += float(cross_entropy(logits, torch.full((len(x),), k)).detach())
+    assert float(method.calibration(state, batch)) == pytest.approx(total, rel=1e-9)
+
+
+def test_a_step_is_two_of_adamw_at_the_rate_of_all_classes(make_problem) -> None:
+    p = make_problem()
+    method, state, batch = setting(p, lr_img=0.01)
+    image = state["image"].clone().requires_grad_()
+    adam = torch.optim.AdamW([image], lr=0.01 * math.sqrt(3), weight_decay=0)
+    state |= method.learned(state)["image"].slots("image", state["image"])
+    descent = Descent(method, 4, losses=[[]])
+    for _ in range(4):
+        state = method.step(state, batch, descent)
+        for loss in (method.loss, method.calibration):
+            adam.zero_grad()
+            loss({**state, "image": image}, batch).backward()
+            adam.step()
+            image.data.clamp_(0, 1)
+        assert torch.allclose(state["image"], image.data, rtol=1e-9)
+    assert len(descent.losses[0]) == 8 and state["image"].min() >= 0 and state["image"].max() <= 1
+
+
+def test_draw_mixes_first_and_trained_weights_and_takes_each_class() -> None:
+    real, seeds = toy((9, 7, 4), channels=3), Seeds(3).at("step", 5)
+    method = NCFM(net="convnet:width=4:depth=2", batch=6, frequencies=7, experts=1, epochs=2)
+    expert = method.needs()[0]
+    res = {"expert-0": expert.init(real, None, Seeds(1), {})}
+    res["expert-0"] = {n: torch.full_like(v, 0.25) if "delta" in n else v for n, v in res["expert-0"].items()}
+    batch = method.draw(real, seeds, res, 5)
+    first = res["expert-0"]["start.classifier.weight"]
+    assert torch.allclose(batch["trained"]["classifier.weight"], first + 0.25, atol=1e-6)
+    moved = (batch["net"]["classifier.weight"] - first) / 0.25
+    assert float(moved.min()) >= 0 and float(moved.max() - moved.min()) < 1e-5 and float(moved.max()) <= 1
+    net = net_of(method.net, real)
+    for k, rows in enumerate(real.sample(6, seeds.generator("real"))):
+        x = idc.augment(real.draw(rows), {n: v[[k] * 6] for n, v in batch["augment"].items()})
+        f = torch.nn.functional.normalize(net.features(batch["net"], x))
+        assert torch.allclose(characteristic(f, batch["frequencies"]).mean(1), batch["target"][:, k], atol=1e-5)
+
+
+def test_what_is_stored_is_in_the_range_of_pictures_and_decodes_to_the_rows() -> None:
+    real, method = toy((9, 7), channels=3, size=(8, 8)), NCFM(factor=2)
+    state = method.init(real, Budget(ipc=2), Seeds(0), {})
+    rows = method.finish(state, {})
+    assert state["image"].min() >= 0 and state["image"].max() <= 1
+    assert len(rows) == 16 and rows.columns["label"].tolist() == [0] * 8 + [1] * 8
+    assert torch.allclose(real.pixels(rows.columns["image"]), tiles.decode(state["image"], 2), atol=1e-5)
+
+
+def test_impossible_settings_are_refused() -> None:
+    for how, word in (({"alpha": 1.5}, "alpha=1.5"), ({"epochs": 0}, "epochs=0"), ({"augment": "blur"}, "blur")):
+        with pytest.raises(UsageError, match=word):
+            NCFM(**how)
