@@ -1,4 +1,4 @@
-"""Writes the tables of docs/benchmarks.md and README.md, and the package's measured.json, from the rows in results/.
+"""Writes the tables of docs/benchmarks.md and README.md from the rows in results/ and the registry, and measured.json.
 
 ``python benchmarks/tables.py`` replaces what stands between ``<!-- table NAME -->`` and ``<!-- end -->``; with ``--check`` it
 changes nothing and fails where something would change.
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from attar import registry
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -90,7 +92,13 @@ def scale() -> str:
     return table(head, body)
 
 
-TABLES: dict[str, Callable[[], str]] = {"fidelity": fidelity, "speed": speed, "scale": scale}
+def methods() -> str:
+    """The registry, with a link to each method's page."""
+    body = [[f"[`{m.name}`](docs/methods/{m.name}.md)", m.verb, m.paper, m.line] for m in registry.METHODS]
+    return table(["name", "verb", "paper", "what it does"], body)
+
+
+TABLES: dict[str, Callable[[], str]] = {"fidelity": fidelity, "speed": speed, "scale": scale, "methods": methods}
 
 
 def filled(text: str) -> str:

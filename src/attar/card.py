@@ -54,9 +54,10 @@ def _scores(scores: list[dict[str, Any]]) -> list[str]:
     for s in scores:
         random = s["baseline"].get("random", {}).get("last_mean")
         labels = "" if s.get("labels", "hard") == "hard" else f", {s['labels']} labels"
+        beside = "not measured" if random is None else f"{random:.3f}"
+        accuracy = f"{s['last_mean']:.3f} ± {s['last_std']:.3f} ({s['seeds']} seeds)"
         lines.append(
-            f"| {s.get('images', 'exact')} | {s['protocol']}{labels} | {s['network']} | {s['last_mean']:.3f} ± {s['last_std']:.3f} "
-            f"({s['seeds']} seeds) | {'not measured' if random is None else f'{random:.3f}'} |"
+            f"| {s.get('images', 'exact')} | {s['protocol']}{labels} | {s['network']} | {accuracy} | {beside} |"
         )
     return [*lines, ""]
 

@@ -30,3 +30,14 @@ def test_a_changed_row_changes_the_page(tables, monkeypatch: pytest.MonkeyPatch)
     rows = [{**r, "ratio": 123.0} for r in tables.rows("speed")]
     monkeypatch.setattr(tables, "rows", lambda name: rows if name == "speed" else [])
     assert "**123.00**" in tables.filled((ROOT / "README.md").read_text())
+
+
+def test_every_method_has_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import pages
+
+    from attar import registry
+
+    for entry in registry.METHODS:
+        path = pages.HERE / f"{entry.name}.md"
+        assert path.exists() and path.read_text() == pages.page(entry.name), "run python docs/pages.py"

@@ -39,6 +39,7 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
         cheapest = min(near, key=lambda r: r["make_seconds"])
         for r in cell:
             advice = "best" if r is cell[0] else "best for its price" if r is cheapest else ""
+            advice = advice if len(cell) > 1 else ""  # alone it is neither
             above = None if random is None else r["accuracy"] - random
             found.append({**r, "above_random": above, "advice": advice})
     return [r for r in found if name in (None, r["method"])]
