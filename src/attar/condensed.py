@@ -105,6 +105,11 @@ class Condensed(Dataset):
         for index in order.split(batch):
             yield images[index], self.labels[index], self.weight[index]
 
+    @property
+    def enlarged(self) -> int:
+        """How many images every stored one was decoded to; 1 where none was."""
+        return len(self) // len(self.exact["stored"]) if "stored" in self.exact else 1
+
     def scored(self, scores: list[dict[str, Any]]) -> Condensed:
         """The same set with ``scores`` in place of older ones of the same protocol, network, images and labels."""
         what = ("protocol", "network", "images", "labels")

@@ -146,6 +146,15 @@ def test_a_synthetic_set_is_scored_as_stored_and_as_8_bit_pictures(digits: Split
     assert [s["images"] for s in evaluate(kept, digits, eight_bit=False, **QUICK)] == ["exact"]
 
 
+def test_beside_decoded_images_stand_as_many_random_examples_as_are_stored(digits: Splits, keep: Keep) -> None:
+    kept = keep(ipc=4, kind="synthetic")
+    kept.exact["stored"] = kept.images[::4]  # ten images, each of which is decoded to four
+    assert kept.enlarged == 4 and keep().enlarged == 1
+    exact, rounded = evaluate(kept, digits, **QUICK)
+    assert exact["rows"] == 40 and exact["baseline"]["random"]["rows"] == 10
+    assert [exact["bytes"], rounded["bytes"]] == [10 * 64 * 4 + 10, 10 * 64 + 10]
+
+
 def test_the_schema_of_a_score(digits: Splits, keep: Keep, tmp_path: Path) -> None:
     kept = keep(kind="synthetic")
     scores = evaluate(kept, digits, first_seed=5, **QUICK)

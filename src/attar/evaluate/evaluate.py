@@ -86,9 +86,8 @@ def evaluate(
     how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
     how |= {"patches": recipe.get("patches", 1), "teacher": teacher if isinstance(teacher, str) else ""}
     plans = [resolve(name, real, net=net, **how) for net in built]
-    lr = (
-        recipe.get("lr") if plans[0].optimiser == "sgd" else None
-    )  # a rate that was learned for SGD says nothing to AdamW
+    # A rate that was learned for SGD says nothing to AdamW.
+    lr = recipe.get("lr") if plans[0].optimiser == "sgd" else None
     own = [resolve(name, real, net=net, lr=lr, **how) for net in built]
     if teacher is not None and plans[0].labels != "teacher":
         raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
@@ -100,6 +99,7 @@ def evaluate(
         splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)
     )
     numbers = range(first_seed, first_seed + seeds)
+    drawn = [n // condensed.enlarged for n in counts] if random else None  # as many as are stored
     scores = []
     for spec, net, theirs, ours in zip(nets, built, plans, own):
         guide, offered = None, ways
@@ -107,7 +107,7 @@ def evaluate(
             guide = trained(teacher or spec, real, plan=plan or Plan(device=str(device)), progress=bench.progress)
             offered = list(beside_hard(ways, guide))
         found = [_score(bench, net, ours, way, numbers, rows=len(condensed)) for way in offered]
-        beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, counts if random else None, numbers)
+        beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, drawn, numbers)
         everything = {"full": full_baseline(bench, net, numbers[0])} if full else {}
         test = bench.test_facts()
         scores += [{**s, "test": test, "baseline": {**beside[s["labels"]], **everything}} for s in found]

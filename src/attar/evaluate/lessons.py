@@ -67,8 +67,8 @@ def offers(condensed: Condensed, *, eight_bit: bool) -> Iterator[Offer]:
     for images, x, width in kinds:  # width: bytes of a number
         for labels, y in targets:
             lesson = Lesson({"content": content(x, y, weight)}, lambda x=x, y=y: (x, y, weight))
-            stored = len(y) if labels == "hard" else y.numel() * y.element_size()
-            yield Offer(images, labels, lesson, x.numel() * width + stored)
+            stored = len(y) // condensed.enlarged if labels == "hard" else y.numel() * y.element_size()
+            yield Offer(images, labels, lesson, x.numel() // condensed.enlarged * width + stored)
 
 
 def taught(lesson: Lesson, teacher: Teacher) -> Lesson:
