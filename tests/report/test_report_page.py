@@ -75,6 +75,13 @@ def test_the_page_opens_with_the_result_in_one_sentence(synthetic: Condensed, sc
     assert text.index(sentence) < text.index("What was kept") < text.index("Accuracy") < text.index("Cost")
 
 
+def test_decoded_images_are_told_beside_as_many_random_ones_as_are_stored(synthetic: Condensed, score: Any) -> None:
+    synthetic.exact["stored"] = synthetic.images[::3]
+    text = Reader(page.render(synthetic.scored([score()]))).text
+    assert "30 synthetic images of digits, decoded from 10 stored ones, train a ConvNet to" in text
+    assert "10 random real images reach 0.620" in text and "30 random" not in text
+
+
 def test_a_score_within_the_spread_of_random_examples_is_called_so(synthetic: Condensed, score: Any) -> None:
     text = Reader(page.render(synthetic.scored([score(0.64, 0.02)]))).text
     assert "not clearly different from taking examples at random" in text

@@ -90,7 +90,8 @@ def notes(folder: str, scores: list[dict[str, Any]]) -> list[str]:
         f"accuracy on {first['test']['rows']} test examples of {first['test']['name']}, protocol {first['protocol']}"
     ]
     if "random" in first["baseline"]:
-        told.append(f"random: {first['rows']} real examples, drawn anew for every seed, by the same protocol")
+        drawn = first["baseline"]["random"]["rows"]
+        told.append(f"random: {drawn} real examples, drawn anew for every seed, by the same protocol")
     for s in scores:
         if s["best_mean"] is not None:
             kind = "" if s["labels"] == "hard" else f", {s['labels']} labels"
