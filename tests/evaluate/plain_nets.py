@@ -34,9 +34,9 @@ class Double:
         params = self.net.init(seeds, device)
         return {k: v.double() if v.is_floating_point() else v for k, v in params.items()}
 
-    def __call__(self, params: Params, x: torch.Tensor, *, train: bool = True) -> torch.Tensor:
+    def __call__(self, params: Params, x: torch.Tensor, *, train: bool = True, update: bool = True) -> torch.Tensor:
         self.seen.append(x)
-        return self.net(params, x, train=train)
+        return self.net(params, x, train=train, update=update)
 
 
 def module(norm: str, start: Params) -> nn.Module:
