@@ -21,7 +21,10 @@ from attar.testing.trial import method_of
 
 DISTILLERS = [e.name for e in registry.METHODS if e.verb == "distill"]
 HASTY = {"idc": {"lr_img": 0.5}}
-"""Settings for the few steps of a check, of methods whose published rate is for a hundred thousand."""
+"""Settings for the few steps of a check, of methods whose published rate is for a hundred thousand.
+
+IDC's was picked out of nine that were tried on this same toy: that it passes shows that its loss teaches something, and
+nothing of the published rate, at which it stays below random here."""
 
 
 @attar.testing.parametrize(*(e.name for e in registry.METHODS))
