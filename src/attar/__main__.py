@@ -1,5 +1,5 @@
 """``python -m attar``."""
 
-from attar.cli.main import main
+from attar.cli.front import main
 
 main()

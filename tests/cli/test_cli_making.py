@@ -200,9 +200,9 @@ class Still(Method):
 '''
 
 
-@pytest.mark.parametrize("verb", list(importlib.import_module("attar.cli.main").VERBS))
+@pytest.mark.parametrize("verb", list(importlib.import_module("attar.cli.front").VERBS))
 def test_help_answers_for_every_verb(say: Say, verb: str) -> None:
-    from attar.cli.main import VERBS
+    from attar.cli.front import VERBS
 
     done = say(verb, "--help")
     assert (done.code, done.err) == (0, "")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+
+import attar
+from attar.cli.front import VERBS
 
 SLOW = ("torch", "numpy", "pyarrow", "sklearn", "PIL", "matplotlib", "jinja2", "datasets")
 
@@ -33,6 +37,32 @@ def test_nothing_slow_is_loaded(code: str) -> None:
     assert not set(SLOW) & set(loaded)
 
 
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["--version"]])
+def test_the_front_door_loads_no_command_line(words: list[str]) -> None:
+    code = f"""
+        import sys
+        from attar.cli.front import main
+        try:
+            main({words})
+        except SystemExit as e:
+            assert e.code == 0
+        print('loaded:', *sys.modules)
+    """
+    said, _, loaded = python(textwrap.dedent(code)).rpartition("loaded:")
+    assert not {*SLOW, "cyclopts", "rich", "argparse", "asyncio"} & set(loaded.split())
+    if words == ["--version"]:
+        assert said.strip() == attar.__version__
+    else:
+        assert all(f"\n  {verb} " in said for verb in VERBS)
+
+
+def test_help_into_a_pipe_that_is_closed_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m attar --help | true", shell=True, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_rooms_that_share_a_name_with_a_verb_stay_callable() -> None:
     code = """
         import attar, inspect
@@ -45,8 +75,6 @@ def test_rooms_that_share_a_name_with_a_verb_stay_callable() -> None:
         kept = attar.select("digits", method="random", ipc=1)
         print(len(kept))
     """
-    import textwrap
-
     assert python(textwrap.dedent(code)).strip() == "10"
 
 

@@ -15,45 +15,20 @@ from pathlib import Path
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
-from attar import __version__
+from attar.cli.front import VERBS, answer, say
 from attar.cli.show import Formatter, default, printable
 from attar.errors import AttarError, ResourceError, UsageError, nearest
 from attar.io.atomic import refused
 
-VERBS = {
-    "distill": (
-        "Synthesise a tiny set that trains like the large one.",
-        "distill digits --method dm --ipc 1 --steps 300 --batch 64",
-    ),
-    "select": ("Choose the real examples that matter.", "select photos/ --method kcenter --ipc 10"),
-    "evaluate": (
-        "Train fresh networks on a small set and score them beside random examples.",
-        "evaluate digits-dm-ipc1 --nets convnet,mlp",
-    ),
-    "compare": (
-        "Make and score several methods at several sizes in one table.",
-        "compare digits --methods random,dm:steps=300 --ipc 1,10",
-    ),
-    "report": ("Write the page of a small set.", "report digits-dm-ipc1"),
-    "methods": ("List the methods, or one with its settings, paper and cost.", "methods dm"),
-    "verify": ("Check every byte of a small set.", "verify digits-dm-ipc1"),
-    "export": ("Write a small set as class folders, npz or pt.", "export digits-dm-ipc1 --to small.npz --format npz"),
-    "cache": ("Show what is cached and where, or delete it.", "cache --purge all"),
-    "rerun": ("Make a set again from its manifest.", "rerun digits-dm-ipc1"),
-}
-"""Verb -> what it does, and an example."""
-
 MEMORY = "the memory is used up; lower the budget or the batch, or use a larger machine"
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
     as_json = "--json" in arguments
+    said = answer(arguments)
+    if said is not None:
+        return say(said)
     try:
         app(arguments)(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as e:
@@ -92,24 +67,18 @@ def app(arguments: Sequence[str]) -> App:
     """
     root = App(
         name="attar",
-        help="Makes a dataset small and proves what the small one kept.",
-        version=__version__,
         help_format="plaintext",  # the markdown reader costs a quarter of the start-up
         help_formatter=Formatter(),
-        help_epilogue=f"Start with: attar {VERBS['distill'][1]}",
         default_parameter=Parameter(negative_iterable=(), show_default=default),
     )
     asked = verb(arguments)
     if asked is not None and asked not in VERBS:
         raise UsageError(f"there is no command '{asked}'; {nearest(asked, VERBS)}")
-    for place, (name, (line, example)) in enumerate(VERBS.items()):
-        action = importlib.import_module(f"attar.cli.{name}").command(arguments) if name == asked else _placeholder
-        root.command(action, name=name, help=line, help_epilogue=f"Example: attar {example}", sort_key=place)
+    if asked is not None:
+        line, example = VERBS[asked]
+        action = importlib.import_module(f"attar.cli.{asked}").command(arguments)
+        root.command(action, name=asked, help=line, help_epilogue=f"Example: attar {example}")
     return root
-
-
-def _placeholder() -> None:
-    """Stands for a verb that is only named in the list of verbs."""
 
 
 def _sentence(e: CycloptsError, asked: str | None) -> str:
