@@ -34,17 +34,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch.nn.functional import one_hot
 
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import in_parts
-from attar.match.chunks import chunks
-from attar.match.trajectories import segment, trajectory_distance, unrolled_cost, walk
-from attar.match.unroll import unroll
+from attar.match.trajectories import course, learned, missed, start, unrolled_cost
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
-from attar.nets.build import build
-from attar.nets.fit import net_of
 from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import RealSet
@@ -99,10 +94,7 @@ class MTT(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {
-            "image": Opt(lr=self.lr_img, momentum=self.momentum),
-            "rate": Opt(lr=self.lr_lr, momentum=self.momentum, project=(1e-6, 1e6)),
-        }
+        return learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum)
 
     @property
     def reach(self) -> int:
@@ -114,26 +106,24 @@ class MTT(Method):
         return experts(self.experts, net=self.net, **how)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = pixels.start(real, budget, seeds, kind=self.start)
-        target = one_hot(state["label"], real.n_classes).float()  # [M, K], as the loss must know K
-        return {**state, "target": target, "rate": torch.tensor(self.rate)}
+        return start(real, budget, seeds, kind=self.start, rate=self.rate)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        strategy = strategy_for(self.augment, real.class_names)
-        return {
-            **segment(
-                res, seeds, count=self.experts, starts=self.max_start, epochs=self.expert_epochs, device=real.device
-            ),
-            **walk(strategy, self.syn_steps, seeds, size=real.shape[1:], device=real.device),
-        }
+        return course(
+            real,
+            seeds,
+            res,
+            experts=self.experts,
+            starts=self.max_start,
+            epochs=self.expert_epochs,
+            steps=self.syn_steps,
+            strategy=strategy_for(self.augment, real.class_names),
+        )
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        image, target = state["image"], state["target"]  # [M, C, H, W], [M, K]
-        net = build(self.net, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=target.shape[1])
-        index = chunks(len(image), self.batch_syn, batch["keys"])
-        end = unroll(net, batch["begin"], image, target, state["rate"], index=index, ops=batch["augment"])
-        return trajectory_distance(end, batch["goal"], batch["begin"])
+        image, target, rate = state["image"], state["target"], state["rate"]  # [M, C, H, W], [M, K], a scalar
+        return missed(self.net, batch, image, target, rate, size=self.batch_syn)
 
     def finish(self, state: State, res: Resources) -> Rows:
         return Rows(
@@ -142,13 +132,12 @@ class MTT(Method):
         )
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        kept = budget.total(real.sizes, real.example_bytes)
         return unrolled_cost(
-            net_of(self.net, real),
+            self.net,
+            real,
+            budget,
             steps=self.syn_steps,
-            batch=min(kept, self.batch_syn or kept),
-            kept=kept,
+            size=self.batch_syn,
             experts=self.experts,
             epochs=self.reach,
-            hessian=True,
         )

@@ -1,16 +1,24 @@
-"""What trajectory matching draws from its experts, and how far an end is from theirs."""
+"""What trajectory matching starts from, draws from its experts, compares with them and costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
+from torch.nn.functional import one_hot
 
 from attar.augment import siamese
+from attar.budget import Budget
 from attar.execute.pieces import BACKWARD, piece_size
-from attar.method import Cost, Resources
-from attar.nets.fit import activation_bytes
-from attar.nets.net import Net, Params
+from attar.match.chunks import chunks
+from attar.match.unroll import unroll
+from attar.method import Batch, Cost, Resources, State
+from attar.nets.build import build
+from attar.nets.fit import activation_bytes, net_of
+from attar.nets.net import Params
+from attar.optim import Opt
+from attar.params import pixels
+from attar.real.realset import RealSet
 from attar.resources.experts import name_of, snapshot, snapshot_bytes
 from attar.seeds import Seeds
 
@@ -18,19 +26,80 @@ ROWS = 1024
 """Rows of transforms that an inner step draws; a batch of more kept images begins with them anew."""
 
 
+def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, rate: float) -> State:
+    """The first images (:func:`attar.params.pixels.start`), their classes as distributions, and the inner rate.
+
+    Returns:
+        ``image`` [M, C, H, W], ``label`` int64 [M], ``target`` [M, K] (as a loss must know K) and ``rate``, a scalar.
+    """
+    state = pixels.start(real, budget, seeds, kind=kind)
+    return {**state, "target": one_hot(state["label"], real.n_classes).float(), "rate": torch.tensor(rate)}
+
+
+def learned(*, lr_img: float, lr_lr: float, momentum: float, average: float | None = None) -> dict[str, Opt]:
+    """The optimisers of images and inner rate, which stays above 0; ``average``: decay of the images' moving average."""
+    return {
+        "image": Opt(lr=lr_img, momentum=momentum, average=average),
+        "rate": Opt(lr=lr_lr, momentum=momentum, project=(1e-6, 1e6)),
+    }
+
+
+def course(
+    real: RealSet,
+    seeds: Seeds,
+    res: Resources,
+    *,
+    experts: int,
+    starts: int,
+    epochs: int,
+    steps: int,
+    strategy: str,
+    first: int = 0,
+) -> Batch:
+    """All that is drawn for an update: a piece of an expert's way (:func:`segment`) and a walk beside it (:func:`walk`)."""
+    piece = segment(res, seeds, count=experts, starts=starts, epochs=epochs, device=real.device, first=first)
+    return {**piece, **walk(strategy, steps, seeds, size=real.shape[1:], device=real.device)}
+
+
+def missed(
+    spec: str,
+    batch: Batch,
+    image: torch.Tensor,
+    target: torch.Tensor,
+    rate: torch.Tensor,
+    *,
+    size: int | None,
+    hessian: bool = True,
+) -> torch.Tensor:
+    """How far from the expert's later weights some steps on the kept images end: :func:`trajectory_distance`.
+
+    Differentiable in ``image``, ``target`` and ``rate``.
+
+    Args:
+        spec: the network. batch: from :func:`course`. image: [M, C, H, W]. target: distributions [M, K]. rate: a scalar.
+        size: images of a step; None for all. hessian: see :func:`attar.match.unroll.unroll`.
+    """
+    net = build(spec, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=target.shape[1])
+    index = chunks(len(image), size, batch["keys"])
+    end = unroll(net, batch["begin"], image, target, rate, index=index, ops=batch["augment"], hessian=hessian)
+    return trajectory_distance(end, batch["goal"], batch["begin"])
+
+
 def segment(
-    res: Resources, seeds: Seeds, *, count: int, starts: int, epochs: int, device: torch.device
+    res: Resources, seeds: Seeds, *, count: int, starts: int, epochs: int, device: torch.device, first: int = 0
 ) -> dict[str, Params]:
     """A piece of an expert's way.
 
     Args:
-        res: with ``count`` experts. starts: the piece begins after 0 to ``starts`` - 1 epochs. epochs: its length.
+        res: with ``count`` experts. epochs: its length.
+        starts: the piece begins after ``first`` to ``starts`` - 1 epochs.
 
     Returns:
         ``begin`` and ``goal``: name -> weight.
     """
     generator = seeds.generator("segment")
-    which, epoch = (int(torch.randint(n, (), generator=generator)) for n in (count, starts))
+    which, epoch = (int(torch.randint(n, (), generator=generator)) for n in (count, starts - first))
+    epoch += first
     expert = res[name_of(which)]
     ends = {"begin": snapshot(expert, epoch), "goal": snapshot(expert, epoch + epochs)}
     return {key: {name: value.to(device) for name, value in end.items()} for key, end in ends.items()}
@@ -61,20 +130,32 @@ def squared(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> tor
     return torch.stack([(a[name] - b[name]).square().sum() for name in a]).sum()
 
 
-def unrolled_cost(net: Net, *, steps: int, batch: int, kept: int, experts: int, epochs: int, hessian: bool) -> Cost:
+def unrolled_cost(
+    spec: str,
+    real: RealSet,
+    budget: Budget,
+    *,
+    steps: int,
+    size: int | None,
+    experts: int,
+    epochs: int,
+    hessian: bool = True,
+) -> Cost:
     """Estimate of one update through some inner steps: 12 forwards of every image of each (9 without the Hessian).
 
     Args:
-        batch: kept images of an inner step. kept: M. experts, epochs: what is held of them.
+        size: kept images of an inner step; None for all. experts, epochs: what is held of them.
     """
-    weights, pixels = 4 * net.n_parameters, 4 * net.channels * net.size[0] * net.size[1]
+    net, kept = net_of(spec, real), budget.total(real.sizes, real.example_bytes)
+    batch = min(kept, size or kept)
+    weights, pixel_bytes = 4 * net.n_parameters, 4 * real.example_bytes
     piece = piece_size(net, batch, "cpu", most=BACKWARD)
     transforms = 65 * ROWS * steps
     return Cost(
         flops_per_step=2.0 * net.macs * (12 if hessian else 9) * steps * batch,
         memory=weights * (steps + 8)
         + 3.0 * activation_bytes(net) * piece
-        + pixels * (4 * kept + 8 * batch)
+        + pixel_bytes * (4 * kept + 8 * batch)
         + 2 * transforms
         + experts * snapshot_bytes(net.n_parameters, epochs),
     )
