@@ -226,7 +226,7 @@ class _Share:
                 self._check([step for step, _ in losses], values)
                 means.append(float(values.mean()))
                 newest.append(float(values[-1]))
-                best.look(self.states[i], means[-1], self.task.learned(self.states[i]))
+                best.look(self.states[i], means[-1])
                 losses.clear()
         if means:
             self.log.write(step=self.step, seconds=round(self.seconds, 3), loss=means)
