@@ -1,0 +1,136 @@
+"""Distances of many pairs, a block at a time: an array of all n x n of them is never held.
+
+Each reduction here goes over tiles of ``BLOCK`` x ``BLOCK`` distances and keeps what it needs of each: the smallest, the k
+smallest, a sum. Results do not depend on the size of the tiles, and ties go to the lower place.
+
+Distances are sums of differences, not norms less a product: twins are at exactly 0, and large means cost no digits.
+
+    euclidean   || x - y ||
+    manhattan   sum_d | x_d - y_d |
+    cosine      1 - cos(x, y) = || x / |x| - y / |y| ||^2 / 2      (a zero vector stays zero: 0 from another, 1/2 from the rest)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.nn.functional import normalize
+
+from attar.errors import UsageError, nearest
+
+BLOCK = 1024
+"""Rows and columns of one tile of distances."""
+METRICS = ("euclidean", "manhattan", "cosine")
+
+
+def known(metric: str) -> None:
+    """Refuses a metric that is none.
+
+    Raises:
+        UsageError: names the nearest.
+    """
+    if metric not in METRICS:
+        raise UsageError(f"metric '{metric}' is unknown; {nearest(metric, METRICS)}")
+
+
+def tiles(
+    x: torch.Tensor, y: torch.Tensor, *, metric: str = "euclidean", block: int | None = None
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """All distances, tile by tile, those of the same rows one after the other from left to right.
+
+    Args:
+        x: float [a, D]. y: float [b, D]; both finite.
+        block: rows and columns of a tile, :data:`BLOCK` where left out.
+
+    Yields:
+        First row, first column, distances [rows, columns].
+    """
+    known(metric)
+    step = block or BLOCK
+    for i in range(0, len(x), step):
+        for j in range(0, len(y), step):
+            yield i, j, distances(x[i : i + step], y[j : j + step], metric=metric)
+
+
+def distances(x: torch.Tensor, y: torch.Tensor, *, metric: str = "euclidean") -> torch.Tensor:
+    """One tile: float [..., a, D], [..., b, D] -> [..., a, b]."""
+    if metric == "cosine":
+        x, y = (normalize(v, dim=-1, eps=torch.finfo(v.dtype).tiny) for v in (x, y))
+    d = torch.cdist(x, y, p=1.0 if metric == "manhattan" else 2.0, compute_mode="donot_use_mm_for_euclid_dist")
+    return d.square_().div_(2) if metric == "cosine" else d
+
+
+def closest(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    k: int,
+    *,
+    metric: str = "euclidean",
+    own: torch.Tensor | None = None,
+    block: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k nearest of y for every x.
+
+    Args:
+        x: float [a, D]. y: float [b, D]; both finite.
+        k: how many, at least 1.
+        own: int64 [a], a place of y that is not counted for each x (itself); -1 for none.
+
+    Returns:
+        Places int64 [a, k] by rising distance, ties by place, and distances [a, k]; where there are fewer, -1 and infinity.
+    """
+    places = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
+    near = x.new_full((len(x), k), torch.inf)
+    for i, j, d in tiles(x, y, metric=metric, block=block):
+        rows = slice(i, i + len(d))
+        if own is not None:
+            _hide(d, own[rows] - j)
+        here = torch.arange(j, j + d.shape[1], device=x.device).expand(d.shape)
+        best, order = torch.cat([near[rows], d], 1).sort(dim=1, stable=True)  # what stands to the left wins a tie
+        near[rows] = best[:, :k]
+        places[rows] = torch.cat([places[rows], here], 1).gather(1, order[:, :k])
+    return places.masked_fill_(near.isinf(), -1), near
+
+
+def lowest(
+    x: torch.Tensor, y: torch.Tensor, *, metric: str = "euclidean", block: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest of y for every x: places int64 [a], ties to the lower, and distances [a]. Arguments of :func:`closest`."""
+    places = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    near = x.new_full((len(x),), torch.inf)
+    for i, j, d in tiles(x, y, metric=metric, block=block):
+        rows = slice(i, i + len(d))
+        least, at = d.min(1)
+        better = least < near[rows]  # not <=: an earlier tile wins a tie
+        near[rows] = torch.where(better, least, near[rows])
+        places[rows] = torch.where(better, at + j, places[rows])
+    return places, near
+
+
+def density(
+    x: torch.Tensor, y: torch.Tensor, gamma: float, *, metric: str = "euclidean", block: int | None = None
+) -> torch.Tensor:
+    """sum_j exp(-gamma d(x_i, y_j)) for every x: float64 [a]. Arguments of :func:`closest`."""
+    total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    for i, _, d in tiles(x, y, metric=metric, block=block):
+        total[i : i + len(d)] += d.mul_(-gamma).exp_().sum(1, dtype=torch.float64)
+    return total
+
+
+def earlier(x: torch.Tensor, *, metric: str = "cosine", block: int | None = None) -> torch.Tensor:
+    """The distance of every row to the nearest row before it, infinity for the first: float [n, D] -> [n]."""
+    near = x.new_full((len(x),), torch.inf)
+    for i, j, d in tiles(x, x, metric=metric, block=block):
+        if j < i + len(d):
+            row = torch.arange(i, i + len(d), device=x.device)[:, None]
+            later = torch.arange(j, j + d.shape[1], device=x.device) >= row
+            rows = slice(i, i + len(d))
+            near[rows] = torch.minimum(near[rows], d.masked_fill_(later, torch.inf).min(1).values)
+    return near
+
+
+def _hide(d: torch.Tensor, column: torch.Tensor) -> None:
+    """Sets one distance of each row to infinity where its column is in the tile; changes ``d``."""
+    inside = torch.nonzero((column >= 0) & (column < d.shape[1])).flatten()
+    d[inside, column[inside]] = torch.inf

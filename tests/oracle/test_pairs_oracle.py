@@ -1,0 +1,78 @@
+"""Pairwise reductions in tiles against plain float64 loops: every tile size, ties, twins, zero vectors, k = n."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attar.errors import UsageError
+from attar.execute import pairs
+
+METRICS = ("euclidean", "manhattan", "cosine")
+
+
+def plain(a: np.ndarray, b: np.ndarray, metric: str) -> float:
+    """One distance from its definition."""
+    if metric == "manhattan":
+        return sum(abs(p - q) for p, q in zip(a, b))
+    if metric == "euclidean":
+        return math.sqrt(sum((p - q) ** 2 for p, q in zip(a, b)))
+    na, nb = math.sqrt(sum(a * a)), math.sqrt(sum(b * b))
+    if na == 0 or nb == 0:
+        return 0.0 if na == nb else 0.5
+    return 1 - sum(a * b) / (na * nb)
+
+
+def sets(kind: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    if kind == "normal":
+        return rng.normal(size=(12, 3)), rng.normal(size=(15, 3))
+    if metric == "cosine":  # along the axes, where normalising is exact
+        x = np.eye(2)[rng.integers(0, 2, 12)] * rng.integers(-1, 2, size=(12, 1)) * 2.0
+        return x, np.concatenate([x, x[:3]])
+    x = rng.integers(-1, 2, size=(12, 2)).astype(float)  # many ties, twins and zeros
+    return x, np.concatenate([x, x[:3]])
+
+
+def close(d: np.ndarray, e: np.ndarray) -> bool:
+    return np.allclose(d, e, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["normal", "ties"])
+@pytest.mark.parametrize("block", [1, 4, 8, 10, 15, 100])  # 10 is 1.5 blocks of the larger set
+def test_reductions_equal_loops(metric: str, kind: str, block: int) -> None:
+    x, y = sets(kind, metric)
+    d = np.array([[plain(a, b, metric) for b in y] for a in x])
+    tx, ty = torch.from_numpy(x), torch.from_numpy(y)
+    own = torch.arange(12)
+    for k in (1, 3, 14, 15, 17):
+        places, near = pairs.closest(tx, ty, k, metric=metric, own=own, block=block)
+        for i in range(12):
+            kept = sorted((round(d[i, j], 9), j) for j in range(15) if j != i)[:k]
+            assert places[i].tolist() == [j for _, j in kept] + [-1] * (k - len(kept))
+            assert np.allclose(near[i, : len(kept)], [v for v, _ in kept], atol=1e-8)
+            assert near[i, len(kept) :].isinf().all()
+    place, least = pairs.lowest(tx, ty, metric=metric, block=block)
+    assert place.tolist() == d.round(9).argmin(1).tolist()
+    assert close(least.numpy(), d.min(1))
+    total = [sum(math.exp(-0.7 * d[i, j]) for j in range(15)) for i in range(12)]
+    assert close(pairs.density(tx, ty, 0.7, metric=metric, block=block).numpy(), np.array(total))
+    before = pairs.earlier(tx, metric=metric, block=block)
+    e = [[plain(a, b, metric) for b in x] for a in x]
+    assert math.isinf(before[0])
+    assert close(before[1:].numpy(), np.array([min(e[j][:j]) for j in range(1, 12)]))
+
+
+def test_twins_are_at_zero_whatever_their_length() -> None:
+    x = torch.randn(6, 64, generator=torch.Generator().manual_seed(0)) + 1000
+    for metric in METRICS:
+        assert (pairs.distances(x, x.clone(), metric=metric).diagonal() == 0).all()
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(UsageError, match="did you mean 'cosine'"):
+        list(pairs.tiles(torch.zeros(1, 1), torch.zeros(1, 1), metric="cosin"))
