@@ -93,6 +93,7 @@ class Method:
         kind: ``"select"`` (keeps real rows) or ``"distill"`` (learns synthetic ones).
         separable: "class" or "chunk" where parts can be run apart, else None.
         reads: state entries that ``draw`` may look at; most methods: none.
+        quick: settings of a short schedule for two CPU cores, taken in place of the paper's where ``--quick`` asks for it.
 
     A setting named ``balanced`` says whether the budget is divided evenly over the classes; without one it is.
     """
@@ -105,6 +106,7 @@ class Method:
     kind: ClassVar[str] = "distill"
     separable: ClassVar[str | None] = None
     reads: ClassVar[tuple[str, ...]] = ()
+    quick: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def learn(self) -> dict[str, Opt]:

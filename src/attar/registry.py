@@ -43,6 +43,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("cafe", "attar.distill.cafe:CAFE", "distill", "distribution matching", "Wang et al. 2022", "matches every layer along networks followed by their accuracy"),
     Entry("mtt", "attar.distill.mtt:MTT", "distill", "trajectory matching", "Cazenavette et al. 2022", "leads training where the real set led experts"),
     Entry("tesla", "attar.distill.tesla:TESLA", "distill", "trajectory matching", "Cui et al. 2023", "MTT whose steps do not bend each other"),
+    Entry("ftd", "attar.distill.ftd:FTD", "distill", "trajectory matching", "Du et al. 2023", "MTT of experts in flat valleys, with averaged images"),
     Entry("idm", "attar.distill.idm:IDM", "distill", "distribution matching", "Zhao et al. 2023", "matches mean features under a queue of trained networks"),
     Entry("ncfm", "attar.distill.ncfm:NCFM", "distill", "distribution matching", "Wang et al. 2025", "matches characteristic functions at random frequencies"),
 )  # fmt: skip
@@ -58,6 +59,13 @@ def names(verb: str | None = None) -> list[str]:
     """Known method names, of one verb or of all, plug-ins included."""
     own = [e.name for e in METHODS if verb in (None, e.verb)]
     return own + [e.name for e in entry_points(group=GROUP) if e.name not in own]
+
+
+def group(word: str) -> list[str]:
+    """The methods that a word stands for: ``matching`` (every family of that kind), ``selection``; else none."""
+    if word == "selection":
+        return [e.name for e in METHODS if e.verb == "select"]
+    return [e.name for e in METHODS if e.family.endswith(" matching")] if word == "matching" else []
 
 
 def find(name: str) -> type[Method]:

@@ -133,6 +133,17 @@ def test_compare_passes_settings_to_the_methods_that_have_them(say: Say) -> None
     assert all("full" in r["score"]["baseline"] for r in done.json["rows"])
 
 
+def test_a_quick_comparison_is_marked_and_what_is_given_wins(say: Say) -> None:
+    words = ("compare", "digits", "--methods", "random,dm:batch=4", "--quick", "--steps", 2, "--ipc", 1, *QUICK)
+    done = say(*words, "--out", "c", "--json")
+    assert done.code == 0, done.err
+    assert all(row["quick"] for row in done.json["rows"])
+    made = attar.open(done.json["rows"][1]["folder"]).manifest["lineage"][0]["settings"]
+    assert (made["steps"], made["batch"], made["net"]) == (2, 4, "convnet:width=32")
+    assert "| dm:batch=4, quick |" in Path("c/compare.md").read_text()
+    assert "short schedule" in Path("c/compare.html").read_text()
+
+
 @pytest.mark.usefixtures("short_full")
 def test_labels_of_a_teacher_beside_hard_ones(say: Say, random: Path) -> None:
     done = say("evaluate", "random", *QUICK, "--protocol", "rded", "--teacher", "mlp:width=8")

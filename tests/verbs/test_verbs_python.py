@@ -20,6 +20,7 @@ from attar.errors import DataError, UsageError
 from attar.method import Method, Rows
 from attar.optim import Opt
 from attar.params import pixels
+from attar.registry import find, group, names
 from attar.select.random import Random
 
 NET = "convnet:width=8:depth=1"
@@ -128,6 +129,7 @@ import torch
 from attar.method import Method, Rows
 from attar.optim import Opt
 from attar.params import pixels
+from attar.registry import find, group, names
 
 
 """
@@ -170,6 +172,19 @@ class Counted:
 
     def stop(self) -> None:
         self.open = ""
+
+
+def test_quick_takes_the_short_schedule_where_nothing_else_is_given() -> None:
+    short = attar.distill("digits", method="dm", quick=True, steps=2, net="convnet:width=8", ipc=1)
+    settings = short.manifest["lineage"][0]["settings"]
+    assert settings["steps"] == 2 and settings["batch"] == find("dm").quick["batch"] != find("dm")().batch
+    with pytest.raises(UsageError, match="quick=True goes with the name of a method"):
+        attar.distill("digits", method=find("dm")(steps=2), quick=True)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_short_schedule_is_made_of_settings(name: str) -> None:
+    find(name)(**find(name).quick)
 
 
 def test_progress_is_told_of_every_step() -> None:
@@ -277,3 +292,9 @@ def test_a_budget_that_the_data_cannot_give_is_refused() -> None:
 def test_a_method_of_the_other_verb_is_refused() -> None:
     with pytest.raises(UsageError, match="method 'random' is for attar select, not attar distill"):
         attar.distill("digits", method="random")
+
+
+def test_a_word_stands_for_a_group_of_methods() -> None:
+    assert {"dm", "dc", "dsa"} <= set(group("matching")) <= set(names("distill"))
+    assert {"random", "herding"} <= set(group("selection")) <= set(names("select"))
+    assert group("dm") == []

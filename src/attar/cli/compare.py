@@ -24,7 +24,10 @@ def act(
     /,
     *,
     methods: Annotated[
-        str, Parameter(help="Names, each with settings of its own as in dm:steps=300:batch=64.")
+        str,
+        Parameter(
+            help="Names, each with settings of its own as in dm:steps=300:batch=64; matching or selection for all."
+        ),
     ] = "random,kcenter,herding,dm",
     ipc: Annotated[str, Parameter(help="Images per class, as in 1,10.")] = "1,10",
     out: Annotated[
@@ -35,12 +38,18 @@ def act(
         str, Parameter(help="One protocol for all: dc, dsa, dc-best, dsa-best, idc, fkd or rded.")
     ] = "dsa",
     nets: Annotated[
-        str, Parameter(name=["--nets", "--net"], help="Networks that score, as in convnet,mlp or my.py:MyNet.")
-    ] = "convnet",
-    seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
+        str | None,
+        Parameter(
+            name=["--nets", "--net"], help="Networks that score, as in convnet,mlp or my.py:MyNet; default convnet."
+        ),
+    ] = None,
+    seeds: Annotated[int | None, Parameter(help="Networks trained for each score; default 5.")] = None,
     epochs: Annotated[int | None, Parameter(help="Epochs of scoring, other than the protocol's.")] = None,
     steps: Annotated[int | None, Parameter(help="Steps of every method that has them.")] = None,
     full: Annotated[bool, Parameter(negative="", help="Score training on all real examples too.")] = False,
+    quick: Annotated[
+        bool, Parameter(negative="", help="Short schedules for two CPU cores, narrow networks, 300 epochs and 3 seeds.")
+    ] = False,
     json: show.Json = False,
     data: Annotated[Data, show.Flat] = Data(),
     compute: Annotated[Compute, show.Flat] = Compute(),
@@ -65,6 +74,7 @@ def act(
         seeds=seeds,
         epochs=epochs,
         full=full,
+        quick=quick,
         **{k: v for k, v in given.items() if v is not None},
     )
     if json:

@@ -1,6 +1,7 @@
 """What the commands ``distill`` and ``select`` share: flags of every method, and what they print."""
 
 # Annotations are evaluated here: cyclopts reads the class of the chosen method from them.
+import dataclasses
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from attar import registry
 from attar.cli import show
 from attar.condensed import Condensed
 from attar.execute.progress import usual
+from attar.method import Method
 from attar.verbs.estimate import estimate
 from attar.verbs.make import Job, make
 from attar.verbs.options import Amount, Compute, Course, Data, owners
@@ -46,17 +48,22 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
         minutes: Annotated[
             float | None, Parameter(help="Stop after so many minutes at the best state by then.")
         ] = None,
+        quick: Annotated[
+            bool,
+            Parameter(negative="", help="The method's short schedule for two CPU cores, where nothing else is given."),
+        ] = False,
         dry_run: Annotated[bool, Parameter(negative="", help="Print cost and memory, and do nothing.")] = False,
         json: show.Json = False,
         settings: Annotated[Any, show.Named] = None,
         data: Annotated[Data, show.Flat] = Data(),
         compute: Annotated[Compute, show.Flat] = Compute(),
     ) -> None:
+        made = settings if settings is not None else kind()
         job = Job(
             verb=verb,
             source=source,
             name=method,
-            method=settings if settings is not None else kind(),
+            method=hastened(made, arguments) if quick else made,
             amount=amount,
             data=data,
             compute=compute,
@@ -79,6 +86,12 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
         digits, a folder of class folders, a parquet file or a folder of them, an npz file, or hf:owner/name.
     """
     return act
+
+
+def hastened(made: Method, arguments: Sequence[str]) -> Method:
+    """The method with its short schedule in those settings that the command line does not name."""
+    named = {word.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_") for word in arguments}
+    return dataclasses.replace(made, **{k: v for k, v in type(made).quick.items() if k not in named})
 
 
 def default_out(source: str, method: str, amount: Amount) -> Path:

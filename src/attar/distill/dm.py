@@ -13,8 +13,9 @@ than the batch is drawn with replacement.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -27,7 +28,7 @@ from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -50,8 +51,11 @@ class DM(Method):
     "Network whose random weights embed the images."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or fewer numbers of which more images are decoded, as tiles:factor=2."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Distribution Matching. WACV 2023"
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 500, "batch": 64}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
@@ -60,10 +64,10 @@ class DM(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        return pixels.start(real, budget, seeds, kind=self.start)
+        return table.made_of(self.params).init(real, budget, seeds, kind=self.start)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         net = net_of(self.net, real)
@@ -83,20 +87,21 @@ class DM(Method):
         return {"net": params, "augment": ops, "target": class_means(f, label, real.n_classes)}
 
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        x, label, target = state["image"], state["label"], batch["target"]  # [M, C, H, W], [M], [K, D]
+        x, label, target = (
+            table.images(self.params, state),
+            state["label"],
+            batch["target"],
+        )  # [M, C, H, W], [M], [K, D]
         net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=len(target))
         x = augment(x, {k: v[label] for k, v in batch["augment"].items()})
         mean = class_means(widened(net.features(batch["net"], x, update=False)), label, len(target))  # [K, D]
         return (mean - target).square().sum()
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment},
-        )
+        return table.rows(self.params, state, {"protocol": "dsa", "augment": self.augment})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        net, kept = net_of(self.net, real), table.decoded(self.params, real, budget)
         images = real.n_classes * self.batch
         active = max(
             kept, piece_size(net, images, "cpu", most=FORWARD)

@@ -35,6 +35,7 @@ def render(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
     parts = [_part(grid, i) for i, grid in enumerate(found)]
     result, verdict = _result(parts[0].grid) if parts else (Markup("Nothing to compare."), "")
     context = {"title": text(title), "result": result, "verdict": verdict, "parts": parts, "crosses": across(found)}
+    context["quick"] = any(row.get("quick") is True for row in rows)
     return template("compare.html.j2", context)
 
 

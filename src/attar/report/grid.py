@@ -96,8 +96,9 @@ def grids(rows: Sequence[Mapping[str, Any]]) -> list[Grid]:
 
 
 def _entry(row: Mapping[str, Any], size: str) -> Entry:
+    name = text(row.get("method") or "unnamed", 60)
     return Entry(
-        method=text(row.get("method") or "unnamed", 60),
+        method=f"{name}, quick" if row.get("quick") is True else name,
         size=whole(row.get(size)),
         bytes=whole(row.get("bytes")),
         seconds=number(row.get("seconds")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,20 @@ class Contender:
         return re.sub(r"[^\w.+=-]+", "-", self.label).strip("-.") or "method"
 
 
+@dataclass(frozen=True)
+class Hurry:
+    """What a comparison takes where the user leaves it out."""
+
+    nets: str | tuple[str, ...] = "convnet"
+    seeds: int = 5
+    epochs: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+NARROW = "convnet:width=32"
+QUICK = Hurry(nets=(NARROW, "mlp", "alexnet"), seeds=3, epochs=300, settings={"net": NARROW})
+
+
 def compare(
     source: Any,
     *,
@@ -53,10 +67,11 @@ def compare(
     out: str | Path,
     seed: int = 0,
     protocol: str = "dsa",
-    nets: str | tuple[Any, ...] = "convnet",
-    seeds: int = 5,
+    nets: str | tuple[Any, ...] | None = None,
+    seeds: int | None = None,
     epochs: int | None = None,
     full: bool = False,
+    quick: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
@@ -65,10 +80,14 @@ def compare(
     Args:
         source: the real data.
         methods: names, each with settings of its own where wanted: ``random,dm:steps=300:batch=64``. One method may stand
-            there several times with different settings.
+            there several times with different settings. ``matching`` stands for every method of the matching families,
+            ``selection`` for every selector.
         ipc: images per class, one or several.
         out: the folder for the sets, ``compare.json``, ``compare.md`` and ``compare.html``.
-        protocol, nets, seeds, epochs, full: as for :func:`attar.evaluate`; the same for all methods.
+        protocol, nets, seeds, epochs, full: as for :func:`attar.evaluate`; the same for all methods. Five seeds and the
+            convnet where left out.
+        quick: short schedules for two CPU cores, a narrow convnet with an MLP and an AlexNet beside it, 300 epochs and
+            three seeds, where nothing else is given. Such rows are marked: they are no figures of the papers' schedules.
         settings: how the data are read and the work computed, and settings of methods: ``steps=300`` holds for every
             method that has it.
 
@@ -79,30 +98,39 @@ def compare(
         AttarError: one sentence with the remedy; wrong names and settings are refused before any work.
     """
     progress, out = progress or usual(), Path(out).expanduser()
-    contenders = contenders_of(methods, settings)
+    hurry = QUICK if quick else Hurry()
+    settings = {**hurry.settings, **settings}
+    contenders = contenders_of(methods, settings, quick=quick)
     shared = {k: v for k, v in settings.items() if k in _shared_names()}
     jobs = [_job(source, c, shared, ipc, seed, out) for c in contenders]
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; choose another --out for the folder of the comparison")
-    how = {"protocol": protocol, "nets": specs(nets), "seeds": seeds, "epochs": epochs, "full": full}
+    how = {
+        "protocol": protocol,
+        "nets": specs(hurry.nets if nets is None else nets),
+        "seeds": hurry.seeds if seeds is None else seeds,
+        "epochs": hurry.epochs if epochs is None else epochs,
+        "full": full,
+    }
     check(load(source, progress=progress, **jobs[0].data.arguments()).train, how)
     rows = []
     for c, job in zip(contenders, jobs):
         for kept, budget in zip(make(job, progress), job.budgets):
             scores = evaluate(kept, real=source, eight_bit=False, progress=progress, **how, **shared)
-            rows += [_row(c, kept, budget.ipc, score) for score in scores]
+            rows += [_row(c, kept, budget.ipc, score) | ({"quick": True} if quick else {}) for score in scores]
             _write(rows, out, source)
     return rows
 
 
-def contenders_of(methods: str | Sequence[str], settings: dict[str, Any]) -> list[Contender]:
-    """The methods of a comparison.
+def contenders_of(methods: str | Sequence[str], settings: dict[str, Any], *, quick: bool = False) -> list[Contender]:
+    """The methods of a comparison; a group of them stands for all of its methods.
 
     Raises:
         UsageError: an unknown method or setting, the same method twice.
     """
-    labels = [m.strip() for m in (methods.split(",") if isinstance(methods, str) else methods)]
-    contenders = [contender(label, settings) for label in labels]
+    words = [m.strip() for m in (methods.split(",") if isinstance(methods, str) else methods)]
+    labels = [label for word in words for label in registry.group(word) or (word,)]
+    contenders = [contender(label, settings, quick=quick) for label in labels]
     if not contenders:
         raise UsageError("methods names no method; try random,dm")
     for i, c in enumerate(contenders):
@@ -115,8 +143,8 @@ def contenders_of(methods: str | Sequence[str], settings: dict[str, Any]) -> lis
     return contenders
 
 
-def contender(label: str, settings: dict[str, Any]) -> Contender:
-    """``dm:steps=300`` with the settings given for all methods.
+def contender(label: str, settings: dict[str, Any], *, quick: bool = False) -> Contender:
+    """``dm:steps=300`` with the settings given for all methods, over those of its short schedule where that is asked for.
 
     Raises:
         UsageError: an unknown method or setting.
@@ -124,8 +152,9 @@ def contender(label: str, settings: dict[str, Any]) -> Contender:
     name, *own = label.split(":")
     if own and name not in registry.names():  # my.py:Mine
         name = f"{name}:{own.pop(0)}"
-    fields = {f.name: f for f in dataclasses.fields(registry.find(name)) if f.init}
-    given = {k: v for k, v in settings.items() if k in fields}
+    kind = registry.find(name)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    given = {**(kind.quick if quick else {}), **{k: v for k, v in settings.items() if k in fields}}
     for part in own:
         key, equals, value = part.partition("=")
         key = key.replace("-", "_")

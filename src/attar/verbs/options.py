@@ -10,7 +10,7 @@ from attar.budget import Budget
 from attar.errors import UsageError, nearest
 
 T = TypeVar("T")
-RESERVED = {"source", "method", "out", "dry_run", "progress", "json", "settings", "amount", "data", "compute"}
+RESERVED = {"source", "method", "out", "quick", "dry_run", "progress", "json", "settings", "amount", "data", "compute"}
 """Names of the verbs' own arguments."""
 
 
