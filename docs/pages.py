@@ -33,7 +33,8 @@ def page(name: str) -> str:
 
 def setting(s: dict[str, Any]) -> list[str]:
     """A row of the table of settings."""
-    return [f"`--{s['name'].replace('_', '-')}`", s["type"].replace("|", "or"), f"`{s['default']}`", s["help"]]
+    default = f"`{s['default']}`" + (f", quick `{s['quick']}`" if s["quick"] is not None else "")
+    return [f"`--{s['name'].replace('_', '-')}`", s["type"].replace("|", "or"), default, s["help"]]
 
 
 def results(name: str) -> str:

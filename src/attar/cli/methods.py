@@ -35,8 +35,18 @@ def act(name: str | None = None, /, *, which: Which = False, json: show.Json = F
         return show.table("Methods", ["name", "verb", "family", "paper", "what it does"], rows)
     one = found[0]
     show.lines(*one["doc"].split("\n"), "")
-    rows = [["--" + s["name"].replace("_", "-"), s["type"], s["default"], s["help"]] for s in one["settings"]]
-    show.table(f"Settings of {name}", ["flag", "type", "default", "meaning"], rows)
+    columns = ["flag", "type", "default", "quick", "meaning"]
+    rows = [
+        ["--" + s["name"].replace("_", "-"), s["type"], s["default"], _quick(s), s["help"]] for s in one["settings"]
+    ]
+    if not any(row[3] for row in rows):
+        columns, rows = [c for c in columns if c != "quick"], [[*row[:3], row[4]] for row in rows]
+    show.table(f"Settings of {name}", columns, rows)
+
+
+def _quick(setting: dict[str, Any]) -> str:
+    """What --quick takes in place of the default; nothing where it leaves it."""
+    return "" if setting["quick"] is None else str(setting["quick"])
 
 
 def _which(name: str | None, json: bool) -> None:

@@ -77,7 +77,8 @@ def methods(name: str | None = None) -> list[dict[str, Any]]:
     """All methods, or one with its settings.
 
     Returns:
-        name, verb, family, paper and line of each; for one, also ``settings`` (name, type, default, help).
+        name, verb, family, paper and line of each; for one, also ``settings`` (name, type, default, what
+        ``--quick`` takes instead, help).
     """
     if name is None:
         known = [dataclasses.asdict(e) for e in registry.METHODS]
@@ -89,7 +90,13 @@ def methods(name: str | None = None) -> list[dict[str, Any]]:
     )
     helps = field_help(found)
     settings = [
-        {"name": f.name, "type": str(f.type), "default": f.default, "help": helps.get(f.name, "")}
+        {
+            "name": f.name,
+            "type": str(f.type),
+            "default": f.default,
+            "quick": found.quick.get(f.name),
+            "help": helps.get(f.name, ""),
+        }
         for f in dataclasses.fields(found)
         if f.init
     ]
