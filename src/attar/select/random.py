@@ -17,16 +17,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 
 from attar.budget import Budget
 from attar.method import Cost, Method, Resources, Rows, State
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
+from attar.select.hashed import keys, smallest
 from attar.select.pick import Picks, pick
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,26 +60,3 @@ class Random(Method):
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         """A few integer operations and two words per example."""
         return Cost(flops_per_step=8.0 * len(real), memory=16.0 * len(real))
-
-
-def keys(ids: np.ndarray, seed: int) -> np.ndarray:
-    """The key of each id: int64 [n] -> uint64 [n], one to one.
-
-    Args:
-        ids: any integers.
-        seed: below 2^64.
-
-    Example:
-        >>> keys(np.array([0, 1]), seed=0)[0] == 0xE220A8397B1DCDAF  # the first number of splitmix64 from 0
-        True
-    """
-    z = np.uint64(seed) + (ids.astype(np.uint64) + np.uint64(1)) * GOLDEN  # wraps at 2^64, as meant
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def smallest(key: np.ndarray, k: int) -> torch.Tensor:
-    """Places of the k smallest keys, smallest first: uint64 [n] -> int64 [k]; O(n + k log k)."""
-    some = np.argpartition(key, k - 1)[:k]
-    return torch.from_numpy(some[key[some].argsort()])
