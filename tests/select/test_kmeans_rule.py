@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from attar.select.kmeans import clusters, prototypes
+from attar.select.clusters import clusters, prototypes
 
 
 def by_hand(x: np.ndarray, centres: np.ndarray, sizes: np.ndarray) -> list[tuple[int, int]]:
@@ -37,7 +37,7 @@ def test_blocks_of_centres_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     sizes = torch.from_numpy(rng.integers(1, 9, size=20))
     whole = prototypes(x, centres, sizes)
     for block in (1, 7, 15, 20):
-        monkeypatch.setattr("attar.select.kmeans.BLOCK", block)
+        monkeypatch.setattr("attar.execute.pairs.BLOCK", block)
         assert torch.equal(prototypes(x, centres, sizes).places, whole.places)
 
 

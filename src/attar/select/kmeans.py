@@ -15,24 +15,19 @@ used, in one go up to ``whole`` of them and in mini-batches (Sculley, Web-scale 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from sklearn import cluster
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 
 from attar.budget import Budget
+from attar.execute import pairs
 from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
 from attar.resources.features import Features
 from attar.seeds import Seeds
+from attar.select.clusters import clusters, prototypes
 from attar.select.pick import Picks, counts, features_of, groups, pick, rows_of
-
-BLOCK = 64
-"""Centres whose distances are held at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,72 +86,5 @@ class KMeans(Method):
         """All rounds, a product and a sum each, and one pass to find the picks; two copies of the largest group."""
         n, width = [len(g) for g in groups(real, self.balanced)], self.needs()[0].width(real)
         picks = sum(size * k for size, k in zip(n, counts(real, budget, self.balanced)))
-        return Cost(flops_per_step=(2.0 * self.rounds + 3) * picks * width, memory=max(n) * (8.0 * width + 4 * BLOCK))
-
-
-def clusters(
-    features: torch.Tensor, k: int, seed: int, *, rounds: int = 100, whole: int = 50_000
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """k-means from one k-means++ start.
-
-    Args:
-        features: float [n, D], finite.
-        k: clusters, 1 to n.
-        seed: below 2^32.
-        rounds: most iterations.
-        whole: above this many rows, in mini-batches.
-
-    Returns:
-        centres [k, D] and sizes int64 [k]; where the rows have fewer than k distinct values some clusters are empty.
-    """
-    x = features.cpu().numpy()
-    kind = cluster.KMeans if len(x) <= whole else cluster.MiniBatchKMeans
-    model = kind(
-        n_clusters=k,
-        init="k-means++",
-        n_init=1,  # pyright: ignore[reportArgumentType]  # its annotation is guessed from the default
-        max_iter=rounds,
-        random_state=seed,
-    )
-    # One thread: several add up the centres in the order in which they happen to end, which changes the last bits.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than k: prototypes() copes
-        model.fit(x)
-    sizes = torch.bincount(torch.from_numpy(model.labels_).long(), minlength=k)
-    return torch.from_numpy(model.cluster_centers_).to(features), sizes
-
-
-def prototypes(features: torch.Tensor, centres: torch.Tensor, sizes: torch.Tensor) -> Picks:
-    """The row nearest to each centre; a row that a larger cluster took leaves the next nearest.
-
-    Args:
-        features: float [n, D].
-        centres: float [k, D], k <= n.
-        sizes: int64 [k], rows of each cluster.
-
-    Returns:
-        Picks by falling cluster size, ties to the lower place; the weights are the sizes.
-    """
-    first = torch.cat([_distances(features, some).argmin(0) for some in centres.split(BLOCK)]).cpu()  # [k]
-    taken = torch.zeros(len(features), dtype=torch.bool)
-    places = torch.empty_like(first)
-    for j in _falling(sizes, first):
-        i = first[j]
-        if taken[i]:
-            left = _distances(features, centres[j][None])[:, 0].cpu()  # [n]
-            i = left.masked_fill_(taken, torch.inf).argmin()
-        places[j], taken[i] = i, True
-    order = _falling(sizes, places)
-    weight = sizes[order].double()
-    return Picks(places[order], weight / sizes.sum(), weight)
-
-
-def _falling(sizes: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """The order of the clusters by falling size, then by place."""
-    by_place = places.argsort(stable=True)
-    return by_place[sizes[by_place].argsort(descending=True, stable=True)]
-
-
-def _distances(features: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """|| x_i - p_j ||: float [n, D], [b, D] -> [n, b]."""
-    return torch.cdist(features, points, compute_mode="donot_use_mm_for_euclid_dist")
+        tile = 4.0 * min(max(n), pairs.BLOCK) * min(max(counts(real, budget, self.balanced)), pairs.BLOCK)
+        return Cost(flops_per_step=(2.0 * self.rounds + 3) * picks * width, memory=8.0 * max(n) * width + tile)
