@@ -122,10 +122,12 @@ def test_experts_of_other_data_settings_or_seeds_are_never_found(make_set: MakeS
         identify(dataclasses.replace(task, lr=0.06), real, 0, plan),
         identify(dataclasses.replace(task, number=1), real, 0, plan),
         identify(dataclasses.replace(task, epochs=4), real, 0, plan),
+        identify(dataclasses.replace(task, rho=0.01), real, 0, plan),
+        identify(dataclasses.replace(task, rho=0.01, alpha=0.3), real, 0, plan),
         identify(task, real, 1, plan),
     ]
     keys = {key(identity) for identity in [*others, identify(task, real, 0, plan)]}
-    assert len(keys) == 8
+    assert len(keys) == 10
 
 
 def test_more_experts_use_those_that_are_there(
@@ -149,6 +151,9 @@ def test_what_cannot_train_is_refused(make_set: MakeSet) -> None:
         Expert(epochs=0)
     with pytest.raises(UsageError, match="learning rate"):
         Expert(lr=0.0)
+    for how in ({"rho": -0.1}, {"rho": 0.1, "alpha": float("nan")}):
+        with pytest.raises(UsageError, match="FTD takes"):
+            Expert(**how)
     for names in ((), ("one",)):
         with pytest.raises(DataError, match="no expert"):
             Expert(net=NET).init(dataclasses.replace(make_set(), class_names=names), None, Seeds(0), {})

@@ -1,7 +1,8 @@
 """Experts: networks trained on the real set whose way is remembered, one snapshot an epoch.
 
 Cazenavette, Wang, Torralba, Efros and Zhu, "Dataset Distillation by Matching Training Trajectories", CVPR 2022: plain SGD of
-learning rate .01, batches of 256, the siamese transforms of DSA with parameters of its own for every image.
+learning rate .01, batches of 256, the siamese transforms of DSA with parameters of its own for every image. With ``rho`` above
+0 they look for flat valleys (:mod:`attar.resources.flat`), as those of FTD (Du, Jiang, Tan, Zhou and Li, CVPR 2023).
 
 Each expert is a resource by itself: it is resumed and cached apart, and a method that asks for more experts than before has
 the first ones already. Its cache key holds the data's fingerprint and normalisation, so no expert of other data is ever found.
@@ -12,6 +13,7 @@ where float16 weights would lose the small steps of late epochs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,13 +25,16 @@ from torch.nn.functional import cross_entropy, one_hot
 from attar.augment import Augment
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
-from attar.errors import DataError
+from attar.errors import DataError, UsageError
+from attar.execute.compile import in_parts
+from attar.execute.pieces import weight_gradient
 from attar.method import Batch, Cost, Descend, Resources, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
 from attar.nets.net import Params
 from attar.optim import Opt
 from attar.real.realset import RealSet
+from attar.resources.flat import dot, flat_direction
 from attar.resources.network import params_of
 from attar.resources.resource import Resource
 from attar.seeds import Seeds
@@ -41,7 +46,7 @@ class Expert(Resource):
 
     Trainable tensors alone; a batch norm's running statistics are not part of a trajectory.
 
-    Cost: three forwards of every image an epoch; two bytes a weight and epoch.
+    Cost: three forwards of every image an epoch, six in search of flat valleys; two bytes a weight and epoch.
     """
 
     number: int = 0
@@ -60,12 +65,26 @@ class Expert(Resource):
     "Largest batch."
     augment: str = "auto"
     "Transforms of the training images, joined by _; none; or auto (all that suit the classes)."
+    rho: float = 0.0
+    "How far around the weights the worst are looked for, whose gradient is followed; 0 for plain SGD."
+    alpha: float = 0.0
+    "How much of the gradient at the weights that lies across it is taken away from it."
+    adaptive: bool = True
+    "Whether the worst weights are looked for in steps relative to each weight."
 
     paper: ClassVar[str] = "Cazenavette et al. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
 
     def __post_init__(self) -> None:
         positive(epochs=self.epochs, batch=self.batch)
         self.learned({})  # refuses impossible rates at once
+        for name in ("rho", "alpha"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(
+                    f"{name}={getattr(self, name)} must be a number of at least 0; FTD takes rho=0.01, alpha=0.3"
+                )
+        if not self.rho:  # what plain SGD does not look at shall not make it another expert
+            object.__setattr__(self, "alpha", 0.0)
+            object.__setattr__(self, "adaptive", True)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # every expert has a place of its own
@@ -117,9 +136,24 @@ class Expert(Resource):
         net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=target.shape[1])
         return cross_entropy(net(params_of(state), x, train=True).float(), target)
 
+    @in_parts
+    def flat(self, state: State, batch: Batch) -> torch.Tensor:
+        """The loss, with the direction to flat valleys in place of its gradient."""
+        x, y = batch["image"], batch["target"]
+        net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=y.shape[1])
+        params, even = params_of(state), torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
+
+        def gradient(weights: Params) -> tuple[torch.Tensor, Params]:
+            return weight_gradient(net, {**params, **weights}, x, y, even, update=weights is here)
+
+        here = {name: params[name].detach() for name in net.trainable}
+        loss, direction = flat_direction(gradient, here, rho=self.rho, alpha=self.alpha, adaptive=self.adaptive)
+        slope = dot(direction, {name: params[name] for name in direction})
+        return loss + slope - slope.detach()
+
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """One update, and a snapshot at the end of an epoch."""
-        state = descend(state, self.loss, batch)
+        state = descend(state, self.flat if self.rho else self.loss, batch)
         if batch["ends"] is not None:
             for name, value in unprefixed(state).items():
                 state[f"delta.{name}"][batch["ends"]] = (value - state[f"start.{name}"]).half()
@@ -133,8 +167,12 @@ class Expert(Resource):
         """Forward and backward of a batch; its activations, weights with their first values and gradients, snapshots."""
         net, size = net_of(self.net, real), min(self.batch, len(real))
         images = 8.0 * real.example_bytes * size
-        weights = 4.0 * net.n_parameters * (3 + bool(self.momentum)) + snapshot_bytes(net.n_parameters, self.epochs)
-        return Cost(flops_per_step=6.0 * net.macs * size, memory=images + size * activation_bytes(net) + weights)
+        held = 3 + bool(self.momentum) + 4 * bool(self.rho)
+        weights = 4.0 * net.n_parameters * held + snapshot_bytes(net.n_parameters, self.epochs)
+        return Cost(
+            flops_per_step=6.0 * net.macs * size * (1 + bool(self.rho)),
+            memory=images + size * activation_bytes(net) + weights,
+        )
 
     def _batches(self, real: RealSet) -> int:
         return -(-len(real) // self.batch)
