@@ -7,7 +7,7 @@ for each class (balanced) or once for the whole set, and lines the picks up so t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -101,9 +101,9 @@ def features_of(real: RealSet, res: Resources, rows: torch.Tensor) -> torch.Tens
     return features
 
 
-def rows_of(state: State) -> Rows:
-    """The state of :func:`pick` as rows, with the gains beside them."""
-    return Rows(picked=state["picked"], weight=state["weight"], extra={"gain": state["gain"]})
+def rows_of(state: State, recipe: dict[str, Any] | None = None) -> Rows:
+    """The state of :func:`pick` as rows, with the gains beside them, and what training on them must know."""
+    return Rows(picked=state["picked"], weight=state["weight"], recipe=recipe or {}, extra={"gain": state["gain"]})
 
 
 def _part(rows: torch.Tensor, picks: Picks) -> State:
