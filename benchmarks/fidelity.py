@@ -8,6 +8,7 @@ and says so; the protocol is never shortened. Killed, it goes on: sets and netwo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from rows import HERE, RESULTS, Rows, command, environment
 import attar
 from attar.evaluate.scores import summary
 from attar.execute import memory
+from attar.registry import find
 
 SETS, NETS = 3, 5
 
@@ -30,7 +32,8 @@ class Cell:
     Args:
         steps: updates of ours; 0 for selections. published_steps: the paper's updates. published: its accuracy, or None.
         source: of the published figure. goal: the least accuracy that is wanted of us, or None.
-        settings: of the method.
+        settings: of the method. net: that makes and judges. epochs: of judging, where not the protocol's.
+        quick: by the method's short schedule.
     """
 
     data: str
@@ -42,6 +45,9 @@ class Cell:
     source: str = ""
     goal: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    net: str = "convnet"
+    epochs: int | None = None
+    quick: bool = False
 
     @property
     def name(self) -> str:
@@ -92,9 +98,11 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     print(cell.name, flush=True)
     root = Path(os.environ.get("ATTAR_DATA", HERE.parents[1] / "shared" / "data"))
     compute = {"device": given.device, "threads": given.threads}
-    steps = {"steps": cell.steps} if cell.steps else {}
-    verb = attar.distill if cell.steps else attar.select
-    protocol = "dsa" if cell.method in ("dm", "dsa") or cell.data == "cifar10" else "dc"
+    steps = {"steps": cell.steps} if cell.steps else {"quick": True} if cell.quick else {}
+    if cell.net != "convnet" and any(f.name == "net" for f in dataclasses.fields(find(cell.method))):
+        steps["net"] = cell.net
+    verb = getattr(attar, find(cell.method).kind)
+    protocol = "dsa" if cell.method in ("dm", "dsa") or cell.data == "cifar10" or cell.quick else "dc"
     accuracies, makes, scores, began = [], [], {}, time.monotonic()
     sets, nets = (given.sets * given.nets, 1) if cell.method == "random" else (given.sets, given.nets)
     for seed in range(sets):
@@ -107,6 +115,8 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
             "protocol": protocol,
             "seeds": nets,
             "first_seed": seed * nets,
+            "nets": cell.net,
+            "epochs": cell.epochs,
             "random": False,
             "eight_bit": False,
         }
@@ -124,6 +134,8 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
         "published_source": cell.source,
         "goal": cell.goal,
         "settings": cell.settings,
+        "quick": cell.quick,
+        "made_steps": makes[0]["steps"],
         **scores,
         **found,
         "make_seconds": [m["seconds"] for m in makes],

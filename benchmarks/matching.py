@@ -1,0 +1,53 @@
+"""Every matching method by its short schedule, beside random examples: ``python benchmarks/matching.py``.
+
+ConvNet-3 of width 32, 300 epochs of the DSA protocol, 3 distilled sets and 5 networks on each. These are rows of short
+schedules (``--quick``): they compare the methods with each other on two CPU cores, and with no published figure. Killed,
+it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fidelity import NETS, SETS, Cell, measured
+from rows import HERE, RESULTS, Rows
+
+from attar.registry import group
+
+NET, EPOCHS = "convnet:width=32", 300
+CHOSEN = ("random", "dm", "dsa", "idc", "mtt", "idm", "ncfm")
+"""The methods on Fashion-MNIST."""
+
+
+def cells() -> list[Cell]:
+    """All, one image per class first."""
+    both = [("mnist", ("random", *group("matching"))), ("fashion_mnist", CHOSEN)]
+    return [
+        Cell(data, method, ipc, net=NET, epochs=EPOCHS, quick=True)
+        for ipc in (1, 10)
+        for data, methods in both
+        for method in methods
+    ]
+
+
+def main() -> None:
+    """Measures the cells that have no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--cells", default=",".join(c.name for c in cells()))
+    parser.add_argument("--sets", type=int, default=SETS)
+    parser.add_argument("--nets", type=int, default=NETS)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--work", type=Path, default=HERE / "work" / "quick", help="where the sets are made")
+    parser.add_argument("--out", type=Path, default=RESULTS / "matching.jsonl")
+    given = parser.parse_args()
+    rows, wanted = Rows(given.out), given.cells.split(",")
+    for cell in sorted((c for c in cells() if c.name in wanted), key=lambda c: wanted.index(c.name)):
+        key = {"cell": cell.name, "sets": given.sets, "networks": given.nets}
+        if rows.find(**key) is None:
+            rows.put(measured(cell, given), **key)
+
+
+if __name__ == "__main__":
+    main()
