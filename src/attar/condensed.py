@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from attar import card, rowfile
 from attar.errors import DataError, UsageError
 from attar.io import atomic, png, tensors
-from attar.manifest import DATA, EXACT, MANIFEST, SCHEMA, encode, read_manifest
+from attar.manifest import DATA, EXACT, MANIFEST, SCHEMA, encode, fault, read_manifest
 from attar.method import Rows
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
@@ -38,8 +38,8 @@ class Condensed(Dataset):
         table: M rows of every column but ``image``: ``label``, ``weight``, ``source_id`` and the source's own.
         bytes8: uint8 [M, C, H, W], the 8-bit pictures; None where the set has no image column.
         exact: tensors that 8-bit pictures cannot hold: ``image`` float32 [M, C, H, W] in the normalised space of a
-            synthetic set, ``soft_label`` [M, K] ...; where those images were decoded from fewer, ``stored`` float32
-            [S, C, H, W], which the bytes of the manifest count.
+            synthetic set, ``soft_label`` [M, K] ...; where those images were decoded from less, that less, which the bytes
+            of the manifest count: ``stored`` float32 [S, C, H, W], or ``stored.NAME`` where it is not made of images.
         files: derived files by name (``report.html`` ...).
         path: where it was opened or saved.
     """
@@ -107,8 +107,28 @@ class Condensed(Dataset):
 
     @property
     def enlarged(self) -> int:
-        """How many images every stored one was decoded to; 1 where none was."""
+        """How many images every stored one was decoded to; 1 where none was, or where no images are stored."""
         return len(self) // len(self.exact["stored"]) if "stored" in self.exact else 1
+
+    @property
+    def counted(self) -> list[int]:
+        """Images of every class that the stored bytes are worth, which a baseline may have: K numbers.
+
+        They are fewer than the images of the set where these were decoded.
+        """
+        found = self.manifest["budget"].get("stored_per_class")
+        if found is not None:
+            return found
+        return [n // self.enlarged for n in self.labels.bincount(minlength=len(self.class_names)).tolist()]
+
+    @property
+    def worth(self) -> int:
+        """Images that the stored bytes are worth, in all."""
+        return len(self.exact["stored"]) if "stored" in self.exact else self.manifest["budget"].get("stored", len(self))
+
+    def image_bytes(self, *, eight_bit: bool) -> int:
+        """Bytes that have to be kept for the exact images, or for their 8-bit pictures."""
+        return _image_bytes(self.exact, self.bytes8, eight_bit=eight_bit)
 
     def scored(self, scores: list[dict[str, Any]]) -> Condensed:
         """The same set with ``scores`` in place of older ones of the same protocol, network, images and labels."""
@@ -192,8 +212,7 @@ def condense(
         if not torch.isfinite(image).all():
             raise DataError("the distilled images hold NaN or infinity; lower the learning rate and distil again")
         exact["image"] = image
-        if rows.stored:
-            exact["stored"] = rows.stored["image"].detach().cpu().to(torch.float32).contiguous()
+        exact |= _stored(rows)
         bytes8 = real.pixels(image).mul(255).round().clamp(0, 255).to(torch.uint8)
         table = pa.table({"label": pa.array(rows.columns["label"].cpu().numpy())})
         source_id = pa.nulls(len(rows), pa.int64())
@@ -204,7 +223,32 @@ def condense(
         if value.ndim == 1:
             table = _put(table, name, pa.array(value.cpu().numpy()))
     manifest = _manifest(real, table, bytes8, exact, kind=kind, lineage=lineage, budget=budget, recipe=rows.recipe)
+    if rows.stored:
+        asked = rows.stored["label"].bincount(minlength=real.n_classes).tolist()
+        manifest["budget"] |= {"stored": sum(asked), "stored_per_class": asked, "bytes_decoded": exact["image"].nbytes}
+        manifest["budget"]["bytes_labels"] += sum(asked) - len(rows)  # one for each that is counted
     return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact)
+
+
+def _stored(rows: Rows) -> dict[str, torch.Tensor]:
+    """What images were decoded from, as the exact tensors of a set."""
+    names = {k: "stored" if k == "image" else f"stored.{k}" for k in rows.stored if k != "label"}
+    found = {name: rows.stored[k].detach().cpu().contiguous() for k, name in names.items()}
+    return {name: v.to(torch.float32) if v.is_floating_point() else v for name, v in found.items()}
+
+
+def _image_bytes(exact: Mapping[str, torch.Tensor], bytes8: torch.Tensor | None, *, eight_bit: bool) -> int:
+    """Bytes of what the images can be decoded from, else of the images; pictures can be decoded from pictures alone."""
+    stored = {name: v for name, v in exact.items() if _is_stored(name)}
+    if eight_bit or "image" not in exact:
+        pictures = exact["stored"] if list(stored) == ["stored"] else bytes8
+        return 0 if pictures is None else pictures.numel()
+    return sum(v.nbytes for v in stored.values()) or exact["image"].nbytes
+
+
+def _is_stored(name: str) -> bool:
+    """Whether an exact tensor is what images were decoded from."""
+    return name == "stored" or name.startswith("stored.")
 
 
 def _put(table: pa.Table, name: str, values: Any) -> pa.Table:
@@ -233,10 +277,6 @@ def _manifest(
 ) -> dict[str, Any]:
     labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(0, np.int64)
     per_class = np.bincount(labels, minlength=real.n_classes).tolist() if real.n_classes else []
-    stored = exact.get("stored", exact.get("image"))  # what others can be decoded from is all that has to be kept
-    image_bytes = 0 if bytes8 is None else bytes8.numel() if stored is None else stored.numel()
-    examples = len(exact["stored"]) if "stored" in exact else table.num_rows
-    decoded = {"stored": examples, "bytes_decoded": exact["image"].numel() * 4} if "stored" in exact else {}
     manifest = {
         "schema": SCHEMA,
         "kind": kind,
@@ -248,11 +288,10 @@ def _manifest(
             **(budget or {}),
             "rows": table.num_rows,
             "per_class": per_class,
-            "bytes_examples": image_bytes if stored is None else stored.numel() * 4,
-            "bytes_examples_8bit": image_bytes,
-            "bytes_labels": examples
-            + sum(v.numel() * v.element_size() for k, v in exact.items() if k not in ("image", "stored")),
-            **decoded,
+            "bytes_examples": _image_bytes(exact, bytes8, eight_bit=False),
+            "bytes_examples_8bit": _image_bytes(exact, bytes8, eight_bit=True),
+            "bytes_labels": table.num_rows
+            + sum(v.nbytes for k, v in exact.items() if k != "image" and not _is_stored(k)),
         },
         "preprocessing": {"mean": list(real.mean), "std": list(real.std)},
         "recipe": recipe,
@@ -333,6 +372,9 @@ def _contradiction(
         return f"labels other than 0 to {len(names) - 1}"
     if bytes8 is not None and not len(bytes8[0]) == len(space["mean"]) == len(space["std"]):
         return f"{len(bytes8[0])} channels, but mean and deviation of {len(space['mean'])} and {len(space['std'])}"
+    worth = manifest["budget"].get("stored_per_class", [0] * len(names))
+    if fault(worth, [int]) is not None or len(worth) != len(names) or min(worth, default=0) < 0:
+        return f"stored_per_class {worth} of {len(names)} classes"
     image = exact.get("image")
     if image is not None and (bytes8 is None or image.shape != bytes8.shape or not image.is_floating_point()):
         return f"exact images of shape {tuple(image.shape)} that are not those of the rows"

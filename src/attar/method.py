@@ -59,8 +59,9 @@ class Rows:
         weight: float32 [M], >= 0.
         recipe: how to train on the rows (protocol, augment, learned learning rate ...).
         extra: further tensors of length M to keep (``gain`` of each pick, ``soft_label`` [M, K] ...).
-        stored: where the columns were decoded from less (:mod:`attar.params.tiles`), that less, which is what the budget
-            counts: ``image`` float32 [S, C, H, W] in the normalised space and ``label`` int64 [S]. Else empty.
+        stored: where the columns were decoded from less (:mod:`attar.params`), that less, whose bytes the budget counts:
+            ``image`` float32 [S, C, H, W] in the normalised space, or tensors of other names; and ``label`` int64 [S], the
+            classes of the images that the budget asked for. Else empty.
     """
 
     columns: dict[str, torch.Tensor] = field(default_factory=dict)

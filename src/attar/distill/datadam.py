@@ -33,7 +33,7 @@ from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -63,6 +63,8 @@ class DataDAM(Method):
     "Network whose attention is matched: convnet, vgg11 or alexnet, or one that offers its layers."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or fewer numbers of which more images are decoded, as tiles:factor=2."
 
     paper: ClassVar[str] = (
         "Sajedi, Khaki, Amjadian, Liu, Lawryshyn, Plataniotis. "
@@ -76,10 +78,10 @@ class DataDAM(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        return pixels.start(real, budget, seeds, kind=self.start)
+        return table.made_of(self.params).init(real, budget, seeds, kind=self.start)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         net = net_of(self.net, real)
@@ -98,7 +100,11 @@ class DataDAM(Method):
         return [attention(widened(m), self.power) for m in maps[:-1]] + [features]
 
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        x, label, target = state["image"], state["label"], list(batch["target"].values())  # each [K, D]
+        x, label, target = (
+            table.images(self.params, state),
+            state["label"],
+            list(batch["target"].values()),
+        )  # each [K, D]
         k = len(target[-1])
         net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=k)
         x = augment(x, {name: v[label] for name, v in batch["augment"].items()})
@@ -107,13 +113,10 @@ class DataDAM(Method):
         return SCALE * torch.stack([*maps, self.balance * features]).sum()
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment},
-        )
+        return table.rows(self.params, state, {"protocol": "dsa", "augment": self.augment})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        net, kept = net_of(self.net, real), table.decoded(self.params, real, budget)
         images = real.n_classes * self.batch
         active = max(kept, piece_size(net, images, "cpu", most=FORWARD))
         return Cost(

@@ -26,7 +26,7 @@ from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -55,6 +55,8 @@ class DC(Method):
     "First images: noise or real."
     net: str = "convnet"
     "Network whose gradients are matched."
+    params: str = "pixels"
+    "What the set is made of: pixels, or fewer numbers of which more images are decoded, as tiles:factor=2."
 
     paper: ClassVar[str] = "Zhao, Mopuri, Bilen. Dataset Condensation with Gradient Matching. ICLR 2021"
 
@@ -70,10 +72,10 @@ class DC(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = pixels.start(real, budget, seeds, kind=self.start)
+        state = table.made_of(self.params).init(real, budget, seeds, kind=self.start)
         net = net_of(self.net, real).init(seeds.at("net"))
         return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
 
@@ -84,16 +86,18 @@ class DC(Method):
         return {"real": x, "net": net, "seeds": seeds, "step": step, "strategy": "none"}
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
-        return self.path.step(self.net, state, batch, descend, self.loss)
+        return self.path.step(self.net, self.params, state, batch, descend, self.loss)
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        net, params = net_for(self.net, state), unprefixed(state)
-        return class_distances(net, params, batch["real"], state["image"], state["slot"], state["share"])
+        net, params = net_for(self.net, batch["real"]), unprefixed(state)
+        return class_distances(
+            net, params, batch["real"], table.images(self.params, state), state["slot"], state["share"]
+        )
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(columns={"image": state["image"], "label": state["label"]}, recipe={"protocol": "dc"})
+        return table.rows(self.params, state, {"protocol": "dc"})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        kept = budget.total(real.sizes, real.example_bytes)
+        kept = table.decoded(self.params, real, budget)
         return self.path.cost(net_of(self.net, real), classes=real.n_classes, batch=self.batch, kept=kept)

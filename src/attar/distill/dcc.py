@@ -31,7 +31,7 @@ from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -66,6 +66,8 @@ class DCC(Method):
     "Network whose gradients are matched."
     augment: str = "auto"
     "Siamese transforms joined by _, none (DCC), or auto (DSAC: all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or fewer numbers of which more images are decoded, as tiles:factor=2."
 
     paper: ClassVar[str] = "Lee, Chun, Jung, Yun, Yoon. Dataset Condensation with Contrastive Signals. ICML 2022"
 
@@ -85,10 +87,10 @@ class DCC(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = pixels.start(real, budget, seeds, kind=self.start)
+        state = table.made_of(self.params).init(real, budget, seeds, kind=self.start)
         net = net_of(self.net, real).init(seeds.at("net"))
         return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
 
@@ -109,29 +111,31 @@ class DCC(Method):
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         outer, _ = self.path.counts(state["slot"].shape[1])
         loss = self.loss if self.together(batch["step"], outer) else self.by_class
-        return self.path.step(self.net, state, batch, descend, loss)
+        return self.path.step(self.net, self.params, state, batch, descend, loss)
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        net, params = net_for(self.net, state), unprefixed(state)
+        net, params = net_for(self.net, batch["real"]), unprefixed(state)
         return joint_distance(net, params, batch["real"], self.seen(state, batch), state["label"])
 
     @in_parts
     def by_class(self, state: State, batch: Batch) -> torch.Tensor:
         """The loss of the first networks: the distances of each class's gradients, summed."""
-        net, params = net_for(self.net, state), unprefixed(state)
+        net, params = net_for(self.net, batch["real"]), unprefixed(state)
         image = self.seen(state, batch)
         return class_distances(net, params, batch["real"], image, state["slot"], state["share"])
 
     def seen(self, state: State, batch: Batch) -> torch.Tensor:
         """The kept images under the transforms of their classes: [M, C, H, W]."""
-        return augment(state["image"], {name: v[state["label"]] for name, v in batch["augment"].items()})
+        return augment(
+            table.images(self.params, state), {name: v[state["label"]] for name, v in batch["augment"].items()}
+        )
 
     def finish(self, state: State, res: Resources) -> Rows:
         recipe = {"protocol": "dc"} if self.augment == "none" else {"protocol": "dsa", "augment": self.augment}
-        return Rows(columns={"image": state["image"], "label": state["label"]}, recipe=recipe)
+        return table.rows(self.params, state, recipe)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        net, kept = net_of(self.net, real), table.decoded(self.params, real, budget)
         at_once = piece_size(net, kept, real.device, most=BACKWARD)
         return self.path.cost(net, classes=real.n_classes, batch=self.batch, kept=kept, at_once=at_once)

@@ -28,7 +28,7 @@ from attar.match.inner import Path, net_for
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -59,6 +59,8 @@ class DSA(Method):
     "Network whose gradients are matched."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or fewer numbers of which more images are decoded, as tiles:factor=2."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. ICML 2021"
 
@@ -74,10 +76,10 @@ class DSA(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = pixels.start(real, budget, seeds, kind=self.start)
+        state = table.made_of(self.params).init(real, budget, seeds, kind=self.start)
         net = net_of(self.net, real).init(seeds.at("net"))
         return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
 
@@ -98,20 +100,17 @@ class DSA(Method):
         }
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
-        return self.path.step(self.net, state, batch, descend, self.loss)
+        return self.path.step(self.net, self.params, state, batch, descend, self.loss)
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        net, params = net_for(self.net, state), unprefixed(state)
-        image = augment(state["image"], {k: v[state["label"]] for k, v in batch["augment"].items()})
+        net, params = net_for(self.net, batch["real"]), unprefixed(state)
+        image = augment(table.images(self.params, state), {k: v[state["label"]] for k, v in batch["augment"].items()})
         return class_distances(net, params, batch["real"], image, state["slot"], state["share"])
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment},
-        )
+        return table.rows(self.params, state, {"protocol": "dsa", "augment": self.augment})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        kept = budget.total(real.sizes, real.example_bytes)
+        kept = table.decoded(self.params, real, budget)
         return self.path.cost(net_of(self.net, real), classes=real.n_classes, batch=self.batch, kept=kept)

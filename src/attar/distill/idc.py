@@ -37,6 +37,7 @@ from attar.match.inner import net_for, sgd
 from attar.match.lessons import mixed_lessons
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
+from attar.nets.net import Net
 from attar.optim import Opt
 from attar.params import pixels, tiles
 from attar.real.realset import RealSet
@@ -141,7 +142,7 @@ class IDC(Method):
         return {name: v.to(label.device) for name, v in found.items()}
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
-        net = net_for(self.net, state)
+        net = net_for(self.net, batch["real"])
         if batch["step"] % self.outer == 0:
             state |= prefixed({k: v.clone() for k, v in batch["net"].items()})
             state |= {f"net.{k}.momentum": torch.zeros_like(batch["net"][k]) for k in net.trainable}
@@ -151,12 +152,12 @@ class IDC(Method):
             state |= self.part(state["label"], len(state["slot"]), batch["seeds"])
         state = descend(state, self.loss, batch)
         if "lessons" in batch:
-            state |= self.trained(state, batch["lessons"])
+            state |= self.trained(net, state, batch["lessons"])
         return state
 
-    def trained(self, state: State, lessons: dict[str, torch.Tensor]) -> State:
+    def trained(self, net: Net, state: State, lessons: dict[str, torch.Tensor]) -> State:
         """The network and its momentum after some batches of real images."""
-        net, pairs = net_for(self.net, state), zip(lessons["image"], lessons["target"])
+        pairs = zip(lessons["image"], lessons["target"])
         params, velocity = sgd(
             net,
             unprefixed(state),
@@ -170,7 +171,7 @@ class IDC(Method):
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        net, params = net_for(self.net, state), unprefixed(state)
+        net, params = net_for(self.net, batch["real"]), unprefixed(state)
         image = (tiles.decode(state["image"], self.factor) - state["mean"]) / state["std"]  # [M f f, C, H, W]
         label = state["label"].repeat_interleave(self.factor**2)
         image = idc.augment(image, {name: v[label] for name, v in batch["augment"].items()})

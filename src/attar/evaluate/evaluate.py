@@ -99,7 +99,7 @@ def evaluate(
         splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)
     )
     numbers = range(first_seed, first_seed + seeds)
-    drawn = [n // condensed.enlarged for n in counts] if random else None  # as many as are stored
+    drawn = condensed.counted if random else None  # of as many bytes as are stored
     scores = []
     for spec, net, theirs, ours in zip(nets, built, plans, own):
         guide, offered = None, ways

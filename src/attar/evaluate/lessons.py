@@ -61,14 +61,14 @@ def offers(condensed: Condensed, *, eight_bit: bool) -> Iterator[Offer]:
     if condensed.recipe.get("labels") == "soft":
         targets.append(("soft", _distributions(condensed)))
     floats = "image" in condensed.exact
-    kinds: list[tuple[Literal["exact", "8-bit"], torch.Tensor, int]] = [("exact", condensed.images, 4 if floats else 1)]
+    kinds: list[tuple[Literal["exact", "8-bit"], torch.Tensor]] = [("exact", condensed.images)]
     if floats and eight_bit:
-        kinds.append(("8-bit", condensed.images8, 1))
-    for images, x, width in kinds:  # width: bytes of a number
+        kinds.append(("8-bit", condensed.images8))
+    for images, x in kinds:
+        size = condensed.image_bytes(eight_bit=images == "8-bit")
         for labels, y in targets:
             lesson = Lesson({"content": content(x, y, weight)}, lambda x=x, y=y: (x, y, weight))
-            stored = len(y) // condensed.enlarged if labels == "hard" else y.numel() * y.element_size()
-            yield Offer(images, labels, lesson, x.numel() // condensed.enlarged * width + stored)
+            yield Offer(images, labels, lesson, size + (condensed.worth if labels == "hard" else y.nbytes))
 
 
 def taught(lesson: Lesson, teacher: Teacher) -> Lesson:

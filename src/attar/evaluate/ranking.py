@@ -132,8 +132,7 @@ class Contest:
         way, rows = _own(self.condensed, own), len(self.condensed)
         if own.labels == "teacher" and teacher is not None:
             way = list(beside_hard([way], teacher))[1]
-        counts = torch.bincount(self.condensed.labels, minlength=net.classes).tolist()
-        counts = [n // self.condensed.enlarged for n in counts]  # as many as are stored
+        counts = self.condensed.counted  # of as many bytes as are stored
         draws = [_labelled(random_lesson(self.trial.real, counts, seed), way, teacher) for seed in self.seeds]
         sides = tuned(self.trial, self.final, net, arms(self.condensed, way, draws, own, self.final.real), self.seeds)
         full = full_baseline(self.final, net, self.seeds[0])

@@ -15,6 +15,7 @@ from attar.method import Batch, Cost, Descend, Loss, State
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, prefixed, unprefixed
 from attar.nets.net import Net
+from attar.params.table import images
 from attar.seeds import Seeds
 
 Params = dict[str, torch.Tensor]
@@ -62,29 +63,30 @@ class Path:
         outer, inner = loops(per_class) if per_class > 1 else self.single
         return self.outer or outer, self.inner or inner
 
-    def step(self, spec: str, state: State, batch: Batch, descend: Descend, loss: Loss) -> State:
+    def step(self, spec: str, params: str, state: State, batch: Batch, descend: Descend, loss: Loss) -> State:
         """A fresh network where one is due, one update of the kept examples, then inner training unless it was the last.
 
         Args:
-            spec: the network. state: with ``net.*``, ``image``, ``label`` and the tables of slots.
+            spec: the network. params: what the set is made of (:mod:`attar.params.table`).
+            state: with ``net.*``, ``label``, the tables of slots and the learned tensors.
             batch: with ``net`` (fresh parameters), ``real`` [K, B, C, H, W], ``step``, ``seeds`` and the
                 ``strategy`` of the training images' transforms.
         """
         outer, inner = self.counts(state["slot"].shape[1])
-        net = net_for(spec, state)
+        net = net_for(spec, batch["real"])
         if batch["step"] % outer == 0:
             state |= prefixed({k: v.clone() for k, v in batch["net"].items()})
         calibrate(net, unprefixed(state), batch["real"][:, :16].flatten(0, 1))
         state = descend(state, loss, batch)
         if batch["step"] % outer < outer - 1:
-            state |= prefixed(self._train(net, state, batch, inner))
+            state |= prefixed(self._train(net, images(params, state), state, batch, inner))
         return state
 
-    def _train(self, net: Net, state: State, batch: Batch, epochs: int) -> Params:
+    def _train(self, net: Net, image: torch.Tensor, state: State, batch: Batch, epochs: int) -> Params:
         return train(
             net,
             unprefixed(state),
-            state["image"],
+            image,
             state["label"],
             epochs=epochs,
             lr=self.lr,
@@ -110,10 +112,10 @@ class Path:
         )
 
 
-def net_for(spec: str, state: State) -> Net:
-    """The network that fits a state's ``image`` [M, C, H, W] and ``slot`` [K, m]."""
-    image = state["image"]
-    return build(spec, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=len(state["slot"]))
+def net_for(spec: str, real: torch.Tensor) -> Net:
+    """The network that fits images [K, B, C, H, W] of K classes."""
+    k, _, c, h, w = real.shape
+    return build(spec, channels=c, size=(h, w), classes=k)
 
 
 def train(

@@ -1,1 +1,1 @@
-"""What a small set is made of: pixels here; tiles, bases, frequencies and latents join them."""
+"""What a small set is made of: pixels, tiles, frequencies, bases; :mod:`attar.params.table` names them."""

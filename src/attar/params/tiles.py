@@ -12,15 +12,53 @@ not divide, the first tiles are laid where decoding looks for them; a class with
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from attar.budget import Budget
 from attar.errors import UsageError
+from attar.method import State
+from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiles:
+    """Images cut into factor x factor tiles, each enlarged to a whole image."""
+
+    factor: int = 2
+    "Tiles a side of every stored image; the papers take 3 for ImageNet."
+
+    def __post_init__(self) -> None:
+        check(self.factor)
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, *, kind: str) -> State:
+        """``image`` [S, C, H, W] of classes ``asked`` [S], ``label`` [S factor^2] and the grey ``fill`` [C, 1, 1]."""
+        first = start(real, budget, seeds, kind=kind, factor=self.factor)
+        label = first["label"].repeat_interleave(self.factor**2)
+        fill = real.normalise(torch.full((len(real.mean), 1, 1), 0.5))
+        return {"image": first["image"], "label": label, "asked": first["label"], "fill": fill}
+
+    def learn(self, opt: Opt) -> dict[str, Opt]:
+        """The stored images move."""
+        return {"image": opt}
+
+    def decode(self, state: State) -> torch.Tensor:
+        """[S factor^2, C, H, W]."""
+        return decode(state["image"], self.factor, fill=state["fill"])
+
+    def stored(self, state: State) -> State:
+        """The stored images; the grey beyond their border is that of the normalised space."""
+        return {"image": state["image"]}
+
+    def counts(self, shape: tuple[int, int, int], asked: Sequence[int]) -> list[int]:
+        """factor^2 images for each that is asked for."""
+        return [n * self.factor**2 for n in asked]
 
 
 def decode(image: torch.Tensor, factor: int, *, fill: torch.Tensor | float = 0.5) -> torch.Tensor:
@@ -73,7 +111,7 @@ def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, factor: int
         return state
     counts = torch.bincount(state["label"], minlength=real.n_classes).tolist()
     picks = [
-        _some(members, n * factor**2, seeds.generator("tiles", k))
+        pixels.some(members, n * factor**2, seeds.generator("tiles", k))
         for k, (members, n) in enumerate(zip(real.classes, counts))
     ]
     stored = [encode(real.draw(part).cpu(), factor) for part in torch.cat(picks).split(64 * factor**2)]
@@ -94,9 +132,3 @@ def stored_bytes(image: torch.Tensor) -> int:
 def _tile(h: int, w: int, factor: int) -> tuple[int, int]:
     """Height and width of one tile."""
     return math.ceil(h / factor), math.ceil(w / factor)
-
-
-def _some(members: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """n positions out of a class, each as often as the others but for one: int64 [n]."""
-    rounds = -(-n // max(1, len(members)))
-    return torch.cat([members[torch.randperm(len(members), generator=generator)] for _ in range(rounds)])[:n]

@@ -60,9 +60,7 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
         "line": _line(condensed, steps),
         "gallery": pictures.gallery(condensed, real),
         "excerpts": excerpts(condensed),
-        "groups": accuracy.groups(
-            scores, kept=len(condensed) // condensed.enlarged, real=n_real, noun=noun, synthetic=synthetic
-        ),
+        "groups": accuracy.groups(scores, kept=condensed.worth, real=n_real, noun=noun, synthetic=synthetic),
         "evaluate": f"attar evaluate {facts.text(shlex.quote(folder))}",
         "loss": losses.chart(condensed.files.get(LOG, b"")),
         "balance": _balance(condensed),
@@ -87,9 +85,10 @@ def _result(
     subject = f"{wording.count(n)} {what if n != 1 else what[:-1]} of {_name(condensed)}"
     if not synthetic and steps and steps[0].method:
         subject += f", chosen by {steps[0].method},"
-    stored = n // condensed.enlarged
+    stored = condensed.worth
     if stored < n:
-        subject += f", decoded from {wording.count(stored)} stored ones,"
+        what = "stored ones" if condensed.enlarged > 1 else "images' worth of bytes"
+        subject += f", decoded from {wording.count(stored)} {what},"
     best = scores[0] if scores else None
     return wording.sentence(best, subject=subject, kept=stored, real=n_real, noun=noun)
 

@@ -13,7 +13,7 @@ from attar.budget import Budget
 from attar.condensed import condense
 from attar.errors import Interrupted
 from attar.execute.progress import Silent
-from attar.method import Batch, Loss, Method, Resources, State
+from attar.method import Batch, Loss, Method, Resources, Rows, State
 from attar.real.realset import RealSet
 from attar.seeds import Key, Seeds
 from attar.testing.toys import toy
@@ -163,8 +163,16 @@ def labels_and_weights(method: Method) -> None:
         if rows.picked is None:
             _images(rows.columns["image"], m, real)
         if rows.stored:
-            _images(rows.stored["image"], len(kept.labels), real)
-            require(m >= len(kept.labels), f"{m} rows were decoded from more, {len(kept.labels)}")
+            _stored(rows, len(kept.labels), real)
+
+
+def _stored(rows: Rows, asked: int, real: RealSet) -> None:
+    """What rows were decoded from takes no more bytes than the images that the budget counts, and is not more than they are."""
+    if "image" in rows.stored:
+        _images(rows.stored["image"], asked, real)
+    used = sum(v.nbytes for k, v in rows.stored.items() if k != "label")
+    require(used <= 4 * asked * real.example_bytes, f"{used} bytes are stored where {asked} images are asked for")
+    require(len(rows) >= asked, f"{len(rows)} rows were decoded from the bytes of more, {asked}")
 
 
 def _images(image: torch.Tensor, n: int, real: RealSet) -> None:
