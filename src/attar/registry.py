@@ -38,6 +38,9 @@ METHODS: tuple[Entry, ...] = (
     Entry("graph-cut", "attar.select.graph_cut:GraphCut", "select", "submodular", "Iyer et al. 2021", "near to everything, far from the kept"),
     Entry("log-det", "attar.select.log_det:LogDet", "select", "submodular", "Chen et al. 2018", "examples that do not explain each other"),
     Entry("saturated-coverage", "attar.select.saturated_coverage:SaturatedCoverage", "select", "submodular", "Lin & Bilmes 2011", "covers every example up to a limit"),
+    Entry("grand", "attar.select.grand:GraNd", "select", "gradients", "Paul et al. 2021", "the longest last-layer gradients"),
+    Entry("ralf", "attar.select.ralf:RALF", "select", "graph", "Ebert et al. 2012", "dense examples, each of which lowers its neighbours"),
+    Entry("d2", "attar.select.d2:D2", "select", "graph", "Maharana et al. 2024", "hard and diverse by messages between neighbours"),
     Entry("dm", "attar.distill.dm:DM", "distill", "distribution matching", "Zhao & Bilen 2023", "matches mean features"),
     Entry("dc", "attar.distill.dc:DC", "distill", "gradient matching", "Zhao et al. 2021", "matches training gradients"),
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
@@ -48,6 +51,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("mtt", "attar.distill.mtt:MTT", "distill", "trajectory matching", "Cazenavette et al. 2022", "leads training where the real set led experts"),
     Entry("tesla", "attar.distill.tesla:TESLA", "distill", "trajectory matching", "Cui et al. 2023", "MTT whose steps do not bend each other"),
     Entry("ftd", "attar.distill.ftd:FTD", "distill", "trajectory matching", "Du et al. 2023", "MTT of experts in flat valleys, with averaged images"),
+    Entry("datm", "attar.distill.datm:DATM", "distill", "trajectory matching", "Guo et al. 2024", "FTD's experts at epochs as hard as the budget allows, learned labels"),
     Entry("idm", "attar.distill.idm:IDM", "distill", "distribution matching", "Zhao et al. 2023", "matches mean features under a queue of trained networks"),
     Entry("ncfm", "attar.distill.ncfm:NCFM", "distill", "distribution matching", "Wang et al. 2025", "matches characteristic functions at random frequencies"),
 )  # fmt: skip

@@ -34,6 +34,7 @@ SMALL = {
     "inner": 1,
     "epochs": 1,
     "experts": 2,
+    "networks": 2,
     "max_start": 2,
     "syn_steps": 3,
     "batch_expert": 8,

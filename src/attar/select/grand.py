@@ -1,0 +1,83 @@
+"""GraNd. Mansheej Paul, Surya Ganguli and Gintare Karolina Dziugaite, Deep learning on a data diet: finding important
+examples early in training, NeurIPS 2021.
+
+An example matters early in training as much as its gradient is long: keep the longest, on average over several networks.
+Here the gradient is that of the last layer, which has a closed form.
+
+    score_i = mean over networks of || g_i ||,     || g_i || = || p_i - y_i || * sqrt(|| h_i ||^2 + 1)
+
+Differs from official code: the paper takes all parameters, from the start or after a few epochs; the last layer alone is
+what DeepCore (Guo, Zhao and Bai 2022) takes too, though it forms every gradient of K (D + 1) numbers, and after the whole
+selection training. The scores keep hard and wrongly labelled examples, and lose to random where little is kept: use
+``rule=top:skip=0.05`` or ``rule=ccs`` then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from attar.budget import Budget
+from attar.method import Cost, Method, Resources, Rows, State, positive
+from attar.real.realset import RealSet
+from attar.resources.gradients import Gradients
+from attar.seeds import Seeds
+from attar.select.factored import factors_of, norms
+from attar.select.pick import rows_of
+from attar.select.rules import ranked, rule_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraNd(Method):
+    """Keeps the examples of the longest last-layer gradients. Nested with the rule top.
+
+    ``gain`` is the score.
+
+    Cost: ``networks`` short trainings and two forwards of every image for each; O(N (K + D)) for the score.
+
+    Example:
+        >>> attar.select("photos/", method="grand", fraction=0.5, rule="ccs:cutoff=0.1")
+    """
+
+    balanced: bool = True
+    "Same number of every class, picked inside each class; else one pool over all classes."
+    net: str = "convnet"
+    "The networks."
+    epochs: int = 10
+    "Epochs of their training; 0 takes them as they are initialised."
+    networks: int = 10
+    "Networks to average over, each from other first weights."
+    rule: str = "top"
+    "How scores become a choice: top, stratified, ccs, each with its settings, as ccs:cutoff=0.1."
+
+    paper: ClassVar[str] = "Paul, Ganguli and Dziugaite, Deep learning on a data diet, NeurIPS 2021"
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    kind: ClassVar[str] = "select"
+
+    def __post_init__(self) -> None:
+        positive(networks=self.networks)
+        rule_of(self.rule)
+        self.needs()  # refuses impossible training at once
+
+    def needs(self) -> tuple[Any, ...]:
+        """The gradients of every network."""
+        return tuple(Gradients(net=self.net, epochs=self.epochs, number=i) for i in range(self.networks))
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        """Scores and picks."""
+        score = torch.zeros(len(real), dtype=torch.float64)
+        for number in range(self.networks):
+            score += norms(factors_of(real, res, torch.arange(len(real)), number)).double().cpu()
+        score /= self.networks
+        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds)
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        """The picks in order."""
+        return rows_of(state)
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        """A few operations for every number of the factors; a copy of one network's."""
+        numbers = float(len(real) * (3 * real.n_classes + 2 * self.needs()[0].width(real)))
+        return Cost(flops_per_step=3 * numbers * self.networks, memory=4 * numbers)
