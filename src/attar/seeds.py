@@ -6,13 +6,14 @@ go on with the same bits. A key costs a few microseconds.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+
+from attar import chance
 
 Key = str | int
 
@@ -39,8 +40,7 @@ class Seeds:
 
     def number(self, *key: Key) -> int:
         """A number in [0, 2^63) that depends on the run seed and the whole path alone."""
-        text = repr((self.run, *self.path, *key)).encode()
-        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+        return chance.number(self.run, *self.path, *key)
 
     def generator(self, *key: Key, device: torch.device | str = "cpu") -> torch.Generator:
         """A fresh torch generator for ``key``."""

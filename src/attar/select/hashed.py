@@ -1,7 +1,6 @@
 """Chance by hash: which of some examples, decided for each by its id and a seed alone.
 
-Neither the other examples nor their order matter, and the choice of k contains that of every smaller k. The hash is that of
-Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014: one to one on 64 bits, so no two ids tie.
+Neither the other examples nor their order matter, and the choice of k contains that of every smaller k.
 """
 
 from __future__ import annotations
@@ -9,24 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from attar.chance import keys
 
-
-def keys(ids: np.ndarray, seed: int) -> np.ndarray:
-    """The key of each id: int64 [n] -> uint64 [n], one to one.
-
-    Args:
-        ids: any integers.
-        seed: below 2^64.
-
-    Example:
-        >>> keys(np.array([0, 1]), seed=0)[0] == 0xE220A8397B1DCDAF  # the first number of splitmix64 from 0
-        True
-    """
-    z = np.uint64(seed) + (ids.astype(np.uint64) + np.uint64(1)) * GOLDEN  # wraps at 2^64, as meant
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+__all__ = ["keys", "smallest", "weighted"]
 
 
 def smallest(key: np.ndarray, k: int) -> torch.Tensor:
