@@ -41,6 +41,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("grand", "attar.select.grand:GraNd", "select", "gradients", "Paul et al. 2021", "the longest last-layer gradients"),
     Entry("ralf", "attar.select.ralf:RALF", "select", "graph", "Ebert et al. 2012", "dense examples, each of which lowers its neighbours"),
     Entry("d2", "attar.select.d2:D2", "select", "graph", "Maharana et al. 2024", "hard and diverse by messages between neighbours"),
+ralf
     Entry("dm", "attar.distill.dm:DM", "distill", "distribution matching", "Zhao & Bilen 2023", "matches mean features"),
     Entry("dc", "attar.distill.dc:DC", "distill", "gradient matching", "Zhao et al. 2021", "matches training gradients"),
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),

@@ -56,9 +56,14 @@ def tiles(
 def distances(x: torch.Tensor, y: torch.Tensor, *, metric: str = "euclidean") -> torch.Tensor:
     """One tile: float [..., a, D], [..., b, D] -> [..., a, b]."""
     if metric == "cosine":
-        x, y = (normalize(v, dim=-1, eps=torch.finfo(v.dtype).tiny) for v in (x, y))
+        x, y = unit(x), unit(y)
     d = torch.cdist(x, y, p=1.0 if metric == "manhattan" else 2.0, compute_mode="donot_use_mm_for_euclid_dist")
     return d.square_().div_(2) if metric == "cosine" else d
+
+
+def unit(x: torch.Tensor) -> torch.Tensor:
+    """Every row at length 1, zero rows as they are: float [..., D] -> [..., D]."""
+    return normalize(x, dim=-1, eps=torch.finfo(x.dtype).tiny)
 
 
 def closest(

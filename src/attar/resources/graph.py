@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import torch
-from torch.nn.functional import normalize
 
 from attar.budget import Budget
 from attar.errors import DataError, ResourceError, UsageError, nearest
@@ -166,7 +165,7 @@ class Graph(Resource):
     def _indexed(self, res: Resources, rows: torch.Tensor) -> Batch:
         """Neighbours in a group [n] by an index; distances are computed again as exact search does."""
         faiss, x = library(), res["features"]["features"][rows].float()  # [n, D]
-        y = (normalize(x, eps=torch.finfo(x.dtype).tiny) if self.metric == "cosine" else x).contiguous().numpy()
+        y = (pairs.unit(x) if self.metric == "cosine" else x).contiguous().numpy()
         threads = faiss.omp_get_max_threads()
         faiss.omp_set_num_threads(1)  # several link the nodes in the order in which they happen to come
         try:

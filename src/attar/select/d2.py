@@ -1,0 +1,134 @@
+"""D2 pruning. Adyasha Maharana, Prateek Yadav and Mohit Bansal, D2 pruning: Message passing for balancing diversity and
+difficulty in data pruning, ICLR 2024, arXiv 2310.07931.
+
+Difficulty flows along a graph of neighbours: first every example takes up the difficulty around it, then each pick sends
+back a message that lowers the examples like it. Hard and dense regions are kept, but not twice.
+
+    forward   u_i  = s_i + sum over neighbours j of exp(-d_ij) s_j
+    pick      next = argmax of u
+    reverse   u_j  = u_j - exp(-gamma d_next,j) u_next  for every neighbour j
+
+Differs from the official code: distances are divided by the median distance of neighbours (``scale``), as exp(-d) vanishes
+for features of large norm and no message arrives; scores are moved to start at 0 where one is negative; a pick of negative
+value sends no message (there it would raise its neighbours); the graph is never an n x n array. Its stratified variant is
+not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from attar.budget import Budget
+from attar.errors import UsageError, nearest
+from attar.method import Cost, Method, Resources, Rows, State, positive
+from attar.real.realset import RealSet
+from attar.resources.graph import Graph
+from attar.seeds import Seeds
+from attar.select.pick import Picks, groups, pick, rows_of
+from attar.select.suppress import Edges, edges_of, summed, suppress
+
+REVERSE = ("weighted", "absolute")
+
+
+@dataclass(frozen=True, kw_only=True)
+class D2(Method):
+    """Difficult and diverse by messages between neighbours. Nested: greedy picks in order.
+
+    ``gain`` is the value that was left to a pick when it was picked.
+
+    Cost: the graph (every pair once, by blocks); then O((n + M k) log n). 8 N k bytes.
+
+    Example:
+        >>> attar.select("photos/", method="d2", ipc=10, features="trained")
+    """
+
+    balanced: bool = True
+    "Same number of every class, neighbours inside each class; else one pool over all classes."
+    features: str = "pixels"
+    "What is compared: pixels, random (a randomly initialised network) or trained (a network trained for it)."
+    net: str = "convnet"
+    "The network of random and trained features."
+    epochs: int = 10
+    "Epochs of training for trained features."
+    neighbours: int = 5
+    "Nearest neighbours of each example."
+    gamma: float = 0.1
+    "How fast the reverse message falls with distance; smaller: more diverse."
+    reverse: str = "weighted"
+    "Reverse message: weighted (by distance) or absolute (the whole value)."
+    scale: bool = True
+    "Divide distances by the median distance of neighbours."
+    search: str = "exact"
+    "How neighbours are found: exact, or approximate (needs faiss)."
+
+    paper: ClassVar[str] = "Maharana, Yadav and Bansal, D2 pruning, ICLR 2024"
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    kind: ClassVar[str] = "select"
+
+    def __post_init__(self) -> None:
+        positive(gamma=self.gamma)
+        if self.reverse not in REVERSE:
+            raise UsageError(f"reverse '{self.reverse}' is unknown; {nearest(self.reverse, REVERSE)}")
+        self.needs()  # refuses unknown features and networks at once
+
+    def needs(self) -> tuple[Any, ...]:
+        """The graph."""
+        return (
+            Graph(
+                k=self.neighbours,
+                within=self.balanced,
+                search=self.search,
+                source=self.features,
+                net=self.net,
+                epochs=self.epochs,
+            ),
+        )
+
+    def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
+        """Picks; nothing random."""
+
+        def rule(rows: torch.Tensor, k: int, group: int) -> Picks:
+            edges = edges_of(res["graph"], rows)
+            edges = scaled(edges) if self.scale else edges
+            gamma = self.gamma if self.reverse == "weighted" else 0.0
+            return Picks(*messages(np.ones(len(rows)), edges, k, gamma))
+
+        return pick(real, budget, rule, balanced=self.balanced)
+
+    def finish(self, state: State, res: Resources) -> Rows:
+        """The picks in order."""
+        return rows_of(state)
+
+    def cost(self, real: RealSet, budget: Budget) -> Cost:
+        """A few operations an edge; the neighbours of the largest group, twice."""
+        n = max(len(g) for g in groups(real, self.balanced))
+        return Cost(
+            flops_per_step=8.0 * len(real) * self.neighbours, memory=30.0 * n * self.neighbours + 8.0 * len(real)
+        )
+
+
+def messages(difficulty: np.ndarray, edges: Edges, k: int, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The forward pass, then greedy picks with reverse messages.
+
+    Args:
+        difficulty: [n], finite; moved to start at 0 where one is negative.
+        edges: of n nodes.
+        k: picks, 1 to n.
+        gamma: of the reverse message; 0: the whole value.
+
+    Returns:
+        places int64 [k] and values float64 [k].
+    """
+    s = difficulty.astype(np.float64) - min(difficulty.min(), 0.0)
+    value = s + summed(edges, np.exp(-edges.length) * s[edges.to])
+    return suppress(value, edges, np.exp(-gamma * edges.length), k)
+
+
+def scaled(edges: Edges) -> Edges:
+    """Distances over their median; as they are where that is 0."""
+    middle = float(np.median(edges.length)) if len(edges.length) else 0.0
+    return edges._replace(length=edges.length / middle) if middle > 0 else edges
