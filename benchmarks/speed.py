@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
 import os
 import statistics
 import sys
@@ -27,23 +28,28 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "twins"))
 
 import official
+import official_matching
 from rows import RESULTS, Rows, command, environment
 
 from attar.budget import Budget
 from attar.distill.dc import DC
 from attar.distill.dm import DM
 from attar.distill.dsa import DSA
+from attar.distill.idc import IDC
+from attar.distill.idm import IDM
+from attar.distill.mtt import MTT
 from attar.evaluate.protocol import Protocol
 from attar.evaluate.train import accuracy, train
 from attar.execute.plan import Plan
 from attar.match import inner
-from attar.method import Method, State
+from attar.method import Method, Resources, State
 from attar.nets.fit import net_of
 from attar.real.load import load
 from attar.run import Descent
 from attar.seeds import Seeds
 
 NET, WIDTH, DEPTH, IPC, BATCH = "convnet", 128, 3, 10, 256
+BATCH_IDC, UNROLLED = 64, 4
 STRATEGY = "color_crop_cutout_flip_scale_rotate"
 EPOCHS, TESTED = 10, 334
 """A thirtieth of an evaluation of 300 epochs: 10 epochs of training and as much of the 10,000 test images."""
@@ -108,14 +114,14 @@ class Bench:
             state |= opt.slots(name, state[name])
         return {k: v.to(self.plan.device) for k, v in state.items()}
 
-    def stepping(self, method: Method, *ipcs: int) -> Callable[[], object]:
+    def stepping(self, method: Method, *ipcs: int, res: Resources | None = None) -> Callable[[], object]:
         """The draw of a step and, for every budget, the update of the kept images; without the training of networks."""
         states, step = [self.start(method, ipc) for ipc in ipcs], iter(range(10**9))
         descent = Descent(method, 10**9, losses=[[] for _ in states])
 
         def once() -> None:
             i = next(step)
-            batch = method.draw(self.real, Seeds(0).at("step", i), {}, i)
+            batch = method.draw(self.real, Seeds(0).at("step", i), res or {}, i)
             for k, state in enumerate(states):
                 descent.current = k
                 net = {f"net.{name}": v for name, v in batch["net"].items()} if "net.body.0.weight" in state else {}
@@ -224,7 +230,65 @@ def budgets(b: Bench) -> Pair:
     return Pair(b.stepping(method, 50), b.stepping(method, 1, 10, 50), macs, 20_000)
 
 
-PAIRS = {f.__name__: f for f in (dm, dc, dsa, training, evaluation, budgets)}
+def idc(b: Bench) -> Pair:
+    """IDC: the matching of gradients of tiled images."""
+    method = IDC(net=NET, batch=BATCH_IDC)
+    state, strategy = b.start(method), method.augment
+    kept = state["image"].clone().requires_grad_()
+    optimiser = torch.optim.SGD([kept], lr=method.lr_img, momentum=method.momentum)
+    how = {
+        "batch": BATCH_IDC,
+        "factor": method.factor,
+        "strategy": strategy,
+        "mean": state["mean"],
+        "std": state["std"],
+    }
+    macs = b.net.macs * (3 * 10 * BATCH_IDC + 9 * 10 * IPC * method.factor**2)
+
+    def twin() -> None:
+        official_matching.idc_step(b.source, kept, optimiser, net=b.fresh(), **how)
+
+    return Pair(twin, b.stepping(dataclasses.replace(method, outer=1), IPC), macs, 200_000)
+
+
+def idm(b: Bench) -> Pair:
+    """IDM: the matching of features and the cross entropy under a trained network."""
+    method = IDM(net=NET, batch=BATCH, augment=STRATEGY, queue=4)
+    kept = b.start(method)["image"].clone().requires_grad_()
+    optimiser = torch.optim.SGD([kept], lr=method.lr_img)
+    how = {"batch": BATCH, "strategy": STRATEGY, "trust": 25.0}
+
+    def twin() -> None:
+        official_matching.idm_step(b.source, kept, optimiser, net=b.fresh(), **how)
+
+    return Pair(
+        twin, b.stepping(dataclasses.replace(method, teach="kept"), IPC), b.net.macs * (10 * BATCH + 3 * 100), 20_000
+    )
+
+
+def mtt(b: Bench) -> Pair:
+    """MTT: an update through 4 inner steps on 100 images."""
+    method = MTT(net=NET, augment=STRATEGY, syn_steps=UNROLLED, experts=1, expert_epochs=1, max_start=1)
+    begin, goal = (b.net.init(Seeds(s), b.plan.device) for s in (1, 2))
+    res = {"expert-0": expert_of(begin, goal)}
+    state = b.start(method)
+    kept, rate = (state[n].clone().requires_grad_() for n in ("image", "rate"))
+    optimiser = torch.optim.SGD([kept, rate], lr=1e-3)
+    how = {"steps": UNROLLED, "strategy": STRATEGY}
+
+    def twin() -> None:
+        official_matching.mtt_step(b.fresh(), begin, goal, kept, state["target"], rate, optimiser, **how)
+
+    return Pair(twin, b.stepping(method, IPC, res=res), b.net.macs * 12 * UNROLLED * 10 * IPC, 5000)
+
+
+def expert_of(begin: State, goal: State) -> State:
+    """An expert who went from one place to another in an epoch."""
+    moved = {f"delta.{name}": (goal[name] - begin[name])[None].half() for name in begin}
+    return {**{f"start.{name}": value for name, value in begin.items()}, **moved}
+
+
+PAIRS = {f.__name__: f for f in (dm, dc, dsa, training, evaluation, budgets, idc, idm, mtt)}
 
 
 def measure(pair: Pair, plan: Plan, rounds: int) -> dict[str, Any]:

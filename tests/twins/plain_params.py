@@ -1,0 +1,62 @@
+"""What sets are made of, decoded as the papers describe it: one image, one pixel, one term of a sum at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from plain_tiles import plain_decode
+
+State = dict[str, torch.Tensor]
+
+
+def cosine(u: int, y: int, n: int) -> float:
+    """The orthonormal cosine of frequency u at place y of n."""
+    return math.sqrt((1 if u == 0 else 2) / n) * math.cos(math.pi * (2 * y + 1) * u / (2 * n))
+
+
+def plain_transform(image: torch.Tensor) -> torch.Tensor:
+    """The cosine transform by its definition: [C, H, W] -> [C, H, W]."""
+    c, h, w = image.shape
+    out = torch.zeros_like(image)
+    for u in range(h):
+        for v in range(w):
+            for y in range(h):
+                for x in range(w):
+                    out[:, u, v] += image[:, y, x] * cosine(u, y, h) * cosine(v, x, w)
+    return out
+
+
+def masked(mask: torch.Tensor, n: int) -> list[int]:
+    """The places of the bits that are set, the highest bit of a byte first."""
+    return [
+        8 * i + j for i, byte in enumerate(mask.tolist()) for j in range(8) if byte >> (7 - j) & 1 and 8 * i + j < n
+    ]
+
+
+def frequency(stored: State, label: torch.Tensor, shape: tuple[int, int, int], fill: torch.Tensor) -> torch.Tensor:
+    """Sums of cosines, one frequency and one pixel at a time."""
+    c, h, w = shape
+    out = torch.zeros(len(label), c, h, w, dtype=torch.float64)
+    for i, k in enumerate(label.tolist()):
+        places = masked(stored["mask"][k], h * w) if "mask" in stored else range(h * w)
+        for j, place in enumerate(places):
+            u, v = divmod(place, w)
+            for y in range(h):
+                for x in range(w):
+                    out[i, :, y, x] += stored["frequency"][i, :, j] * cosine(u, y, h) * cosine(v, x, w)
+    return out
+
+
+def tiles(stored: State, label: torch.Tensor, shape: tuple[int, int, int], fill: torch.Tensor) -> torch.Tensor:
+    """Tiles cut out and enlarged pixel by pixel, in the space of pixels where the fill is the same for all channels."""
+    factor = math.isqrt(len(label) // len(stored["image"]))
+    return plain_decode(stored["image"] - fill, factor, 0.0) + fill
+
+
+PLAIN: dict[str, Callable[[State, torch.Tensor, tuple[int, int, int], torch.Tensor], torch.Tensor]] = {
+    "tiles": tiles,
+    "frequency": frequency,
+}
+"""Name -> decoder of the stored tensors: (stored, label [M], (C, H, W), the grey of the normalised space) -> images."""
