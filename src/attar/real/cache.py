@@ -102,7 +102,8 @@ def fetch(
     """
     at = at or root()
     how: dict[str, Any] = {"name": name, "workers": workers, "progress": progress}
-    if opening.identity is None:
+    identity = opening.identity() if callable(opening.identity) else opening.identity
+    if identity is None:
         part = opening.open()
         if part.in_memory:
             return entry.build(part, io.BytesIO(), recipe, known, **how)
@@ -110,7 +111,7 @@ def fetch(
             at.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=at) as sink:
                 return entry.build(part, sink, recipe, known, **how)
-    target = at / DECODED / f"{_slug(name)}-{_key(opening.identity, recipe, known)}"
+    target = at / DECODED / f"{_slug(name)}-{_key(identity, recipe, known)}"
     with _BUILDING:
         atomic.recover(target)  # a process may have died between putting its entry in place and removing a damaged one
         return entry.read(target) or _make(opening, target, recipe, known, how)

@@ -17,6 +17,7 @@ import torch
 
 from attar.errors import AttarError, DataError
 from attar.io import atomic, tensors
+from attar.real import objects
 from attar.real.decode import Recipe, decode
 from attar.real.labels import Classes, encode
 from attar.real.realset import fingerprint
@@ -72,13 +73,16 @@ def build(
     """
     if not part.n:
         raise DataError(f"{name} has no examples; give at least one of every class")
-    early = None if part.labels_last else _labelled(part, torch.arange(part.n), known)
+    labelled = _categorised if part.task == objects.DETECTION else _labelled
+    early = None if part.labels_last else labelled(part, torch.arange(part.n), known)
     decoded = decode(part, sink, recipe, name=name, workers=workers, progress=progress)
-    table, classes = early or _labelled(part, decoded.rows, known)
+    table, classes = early or labelled(part, decoded.rows, known)
     if len(table) > len(decoded.rows):
         table = table.take(pa.array(decoded.rows.numpy()))
     notes = _skipped(decoded.bad, part.n)
-    if known is None:
+    if part.task == objects.DETECTION:
+        table = objects.fitted(table, decoded.shape[1:], recipe.resize)
+    elif known is None:
         table, classes, dropped = _present(table, classes, name)
         notes += dropped
     sink.flush()
@@ -163,6 +167,13 @@ def _labelled(part: Part, rows: torch.Tensor, known: Classes | None) -> tuple[pa
         table = table.take(pa.array(rows.numpy()))
     codes, classes = encode(table["label"], lambda i: part.where(int(rows[i])), declared=part.names, known=known)
     return _relabelled(table, codes).replace_schema_metadata(None), classes
+
+
+def _categorised(part: Part, rows: torch.Tensor, known: Classes | None) -> tuple[pa.Table, Classes]:
+    """The columns of a detection split (rows int64 [n]) with categories numbered as in the training split."""
+    where = [part.where(i) for i in rows.tolist()]
+    table, names = objects.renamed(part.columns(), part.names, known.names if known else None, where)
+    return table, Classes(names, declared=True)
 
 
 def _relabelled(table: pa.Table, codes: np.ndarray) -> pa.Table:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from attar.errors import DataError, UsageError, nearest
 from attar.io.atomic import named
-from attar.real import arrays, digits, folder, hub, npz, parquet, torch_dataset
+from attar.real import arrays, coco, digits, folder, hub, npz, parquet, torch_dataset
 from attar.real.source import Source, readable_name
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
@@ -70,11 +70,13 @@ def _at(path: Path) -> Source:
             raise DataError(f"{path} holds {len(archives)} .npz archives; give the path of one of them")
         if archives:
             return replace(npz.source(archives[0]), name=path.absolute().name, path=str(path))
-        return folder.source(path)
+        return coco.source(path) if coco.found(path) else folder.source(path)
     if path.suffix.lower() in (".parquet", ".pq"):
         return parquet.source(path)
     if path.suffix.lower() == ".npz":
         return npz.source(path)
+    if coco.is_annotations(path):
+        return coco.source(path)
     raise DataError(
         f"{path} is not a kind of file that can be read; give a folder of class folders, a .parquet or an .npz file"
     )

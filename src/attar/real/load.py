@@ -18,6 +18,7 @@ from attar.real.decode import Recipe
 from attar.real.entry import Entry
 from attar.real.find import find
 from attar.real.labels import Classes
+from attar.real.objects import DETECTION
 from attar.real.realset import RealSet, Splits
 from attar.real.source import Progress, Source
 from attar.real.split import divide, group_column
@@ -112,8 +113,10 @@ class _Loading:
 
     def splits(self, hold: _HoldOut) -> Splits:
         """The training split now; the test split when it is asked for."""
-        first = self._fetch("train", self.recipe, None)
-        notes = (*self.found.notes, *first.notes)
+        notes = self.found.notes if self.recipe.size is None or self.found.frame is None else ()
+        recipe, padded = self._working()
+        first = self._fetch("train", recipe, None)
+        notes = (*notes, *padded, *first.notes)
         whole = self._real(first, "train")
         test = next((s for s in ("test", "val") if s in self.found.splits), None)
         if test is None:
@@ -121,7 +124,7 @@ class _Loading:
         if hold.group is not None:
             group_column(whole, hold.group)
         train = self._normalised(whole, first)
-        recipe = dataclasses.replace(self.recipe, shape=train.shape)
+        recipe = dataclasses.replace(recipe, shape=train.shape)
 
         def other(split: str) -> RealSet:
             return self._real(self._fetch(split, recipe, first.classes), split).normalised_as(train)
@@ -130,6 +133,17 @@ class _Loading:
             notes += (f"{self.found.name} has no test split; its validation split serves as one",)
         val = other("val") if test == "test" and "val" in self.found.splits else None
         return Splits(train=train, val=val, open_test=lambda: other(test), notes=notes)
+
+    def _working(self) -> tuple[Recipe, tuple[str, ...]]:
+        """The recipe for the task: images with boxes get a size of their own where none is asked for, and lose no edge."""
+        recipe = self.recipe
+        if self.found.task != DETECTION:
+            return recipe, ()
+        size = recipe.size or self.found.frame
+        if recipe.resize != "crop":
+            return dataclasses.replace(recipe, size=size), ()
+        said = ("images are padded where their shape differs, for a crop would cut boxes off",) if recipe.size else ()
+        return dataclasses.replace(recipe, size=size, resize="pad"), said
 
     def _fetch(self, split: str, recipe: Recipe, known: Classes | None) -> Entry:
         name = f"{self.found.name}-{split}"
@@ -140,6 +154,7 @@ class _Loading:
         """The set without statistics."""
         return RealSet(
             name=self.found.name,
+            task=self.found.task,
             table=entry.table,
             images=entry.images,
             rows=torch.arange(len(entry.rows)),
@@ -152,6 +167,7 @@ class _Loading:
                 "size": list(self.recipe.size) if self.recipe.size else None,
                 "resize": self.recipe.resize if self.recipe.size else None,
                 "notes": list(entry.notes),
+                **self.found.splits[split].facts(),
             },
             fingerprint=entry.fingerprint,
         )

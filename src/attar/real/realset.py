@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from attar.errors import UsageError
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RealSet:
@@ -20,7 +22,7 @@ class RealSet:
 
     Args:
         name: short name of the source.
-        task: ``image-classification``; other tasks carry other columns.
+        task: ``image-classification``; ``detection`` has the column ``objects`` (:mod:`attar.real.objects`) and no ``label``.
         table: N rows of every column but ``image``; ``label`` is int64 where there are classes.
         images: uint8 [N0, C, H, W], decoded, often memory-mapped; None where the set has no image column.
         rows: int64 [N], the position in ``images`` of each example.
@@ -68,19 +70,35 @@ class RealSet:
         """Raw 8-bit bytes of one image."""
         return int(np.prod(self.shape))
 
+    @property
+    def labelled(self) -> bool:
+        """Whether every example has one class."""
+        return "label" in self.table.column_names
+
     @cached_property
     def labels(self) -> torch.Tensor:
-        """int64 [N]."""
+        """int64 [N].
+
+        Raises:
+            UsageError: the examples of this task have no one class.
+        """
+        if not self.labelled:
+            raise UsageError(
+                f"{self.name} is a set for {self.task}, whose examples have no one class each, which this work needs; "
+                "use a method for such sets, as csod for detection"
+            )
         return torch.from_numpy(self.table["label"].to_numpy().astype(np.int64))
 
     @cached_property
     def classes(self) -> tuple[torch.Tensor, ...]:
-        """K tensors of int64 positions, each sorted."""
+        """K tensors of int64 positions, each sorted; none where examples have no one class."""
+        if not self.labelled:
+            return ()
         return tuple(torch.nonzero(self.labels == k).flatten() for k in range(self.n_classes))
 
     @property
     def sizes(self) -> list[int]:
-        """Examples per class."""
+        """Examples per class; empty where examples have no one class."""
         return [len(c) for c in self.classes]
 
     def raw(self, index: torch.Tensor) -> torch.Tensor:

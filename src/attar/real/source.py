@@ -46,6 +46,7 @@ class Part:
         names: class names that the source declares, by label number.
         labels_last: whether ``columns`` is known only after ``pictures`` was read to the end.
         in_memory: whether the pixels are in memory already, so that a decoded copy may be too.
+        task: ``image-classification``; ``detection`` has the columns of :mod:`attar.real.objects` in place of ``label``.
     """
 
     n: int
@@ -55,6 +56,7 @@ class Part:
     names: tuple[str, ...] = ()
     labels_last: bool = False
     in_memory: bool = False
+    task: str = "image-classification"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,14 @@ class Opening:
 
     Args:
         open: reads what is needed to start decoding.
-        identity: a JSON value that changes when the data change; None where nothing tells, and nothing is cached.
+        identity: a JSON value that changes when the data change, or what gives it; None where nothing tells, and nothing
+            is cached.
+        facts: what else the real set tells of its source.
     """
 
     open: Callable[[], Part]
     identity: Any = None
+    facts: Callable[[], dict[str, Any]] = dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,8 @@ class Source:
         path: the source as the user wrote it.
         splits: ``train``, and ``val`` and ``test`` where present.
         notes: sentences to print.
+        task: what the columns are for.
+        frame: (H, W) that images of a detection set are decoded to where no size is asked for.
     """
 
     reader: str
@@ -87,6 +94,8 @@ class Source:
     path: str = ""
     splits: Mapping[str, Opening]
     notes: tuple[str, ...] = field(default=())
+    task: str = "image-classification"
+    frame: tuple[int, int] | None = None
 
 
 def files_identity(reader: str, files: Sequence[Path]) -> list[Any]:

@@ -95,11 +95,13 @@ def divide(
         key: names the stream, so that a test and a validation part are drawn independently.
     """
     seeds = Seeds(seed).at(key)
+    one = torch.zeros(len(real), dtype=torch.int64)  # examples without one class each are divided as those of one
+    labels, k = (real.labels, real.n_classes) if real.labelled else (one, 1)
     if group is None:
-        kept, held = hold_out(real.labels, real.n_classes, fraction=fraction, seeds=seeds)
+        kept, held = hold_out(labels, k, fraction=fraction, seeds=seeds)
     else:
         names = group_column(real, group)
-        kept, held = hold_out_groups(real.labels, real.n_classes, names, fraction=fraction, seeds=seeds)
+        kept, held = hold_out_groups(labels, k, names, fraction=fraction, seeds=seeds)
     return real.subset(kept), real.subset(held)
 
 

@@ -67,7 +67,7 @@ def pick(real: RealSet, budget: Budget, rule: Rule, *, balanced: bool) -> State:
 
 def groups(real: RealSet, balanced: bool) -> list[torch.Tensor]:
     """The rows of each class, or all rows as one group; int64 [n] each, in the order of their ids."""
-    whole = balanced and real.n_classes
+    whole = balanced and real.sizes
     return [rows[real.ids[rows].argsort()] for rows in (real.classes if whole else (torch.arange(len(real)),))]
 
 

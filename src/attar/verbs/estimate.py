@@ -21,12 +21,11 @@ def estimate(job: Job) -> dict[str, Any]:
     """
     real = load(job.source, **job.data.arguments()).train
     cost, how, steps = job.cost(real), job.plan(real), job.method.length(real)
+    sizes = real.sizes or [len(real)]
     for budget in job.budgets:
-        budget.counts(
-            real.sizes, example_bytes=real.example_bytes, names=real.class_names, limited=job.verb == "select"
-        )
+        budget.counts(sizes, example_bytes=real.example_bytes, names=real.class_names, limited=job.verb == "select")
     flops = job.flops(real)
-    rows = [b.total(real.sizes, real.example_bytes) for b in job.budgets]
+    rows = [b.total(sizes, real.example_bytes) for b in job.budgets]
     return {
         "verb": job.verb,
         "method": job.name,

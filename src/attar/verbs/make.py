@@ -103,7 +103,7 @@ class Job:
 
     def cost(self, real: RealSet) -> Cost:
         """The estimate: a step of the largest budget, and the larger memory of the method's and its resources'."""
-        largest = max(self.budgets, key=lambda b: b.total(real.sizes, real.example_bytes))
+        largest = max(self.budgets, key=lambda b: b.total(real.sizes or [len(real)], real.example_bytes))
         own = self.method.cost(real, largest)
         shared = [r.cost(real) for r in needed(self.method)]
         flops = max((c.flops_per_step for c in (own, *shared)), default=0.0)
@@ -111,7 +111,7 @@ class Job:
 
     def flops(self, real: RealSet) -> float:
         """Floating-point operations of the whole job, resources included."""
-        largest = max(self.budgets, key=lambda b: b.total(real.sizes, real.example_bytes))
+        largest = max(self.budgets, key=lambda b: b.total(real.sizes or [len(real)], real.example_bytes))
         own = self.method.cost(real, largest).flops_per_step * max(1, self.method.length(real))
         return own + sum(r.cost(real).flops_per_step * r.length(real) for r in needed(self.method))
 
