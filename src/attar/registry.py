@@ -42,6 +42,10 @@ METHODS: tuple[Entry, ...] = (
     Entry("ralf", "attar.select.ralf:RALF", "select", "graph", "Ebert et al. 2012", "dense examples, each of which lowers its neighbours"),
     Entry("d2", "attar.select.d2:D2", "select", "graph", "Maharana et al. 2024", "hard and diverse by messages between neighbours"),
 ralf
+    Entry("moderate", "attar.select.moderate:Moderate", "select", "geometry", "Xia et al. 2023", "examples at the median distance from their class"),
+    Entry("prototype", "attar.select.prototype:Prototype", "select", "geometry", "Sorscher et al. 2022", "examples far from every prototype, or near to one"),
+    Entry("kmedian", "attar.select.kmedian:KMedian", "select", "geometry", "Bradley et al. 1996", "examples nearest to k-median centres"),
+    Entry("density", "attar.select.density:Density", "select", "clusters", "Abbas et al. 2024", "more examples of complex clusters, the hardest of each"),
     Entry("dm", "attar.distill.dm:DM", "distill", "distribution matching", "Zhao & Bilen 2023", "matches mean features"),
     Entry("dc", "attar.distill.dc:DC", "distill", "gradient matching", "Zhao et al. 2021", "matches training gradients"),
     Entry("dsa", "attar.distill.dsa:DSA", "distill", "gradient matching", "Zhao & Bilen 2021", "DC under one transform of both sides"),
