@@ -130,7 +130,7 @@ def test_one_step_is_what_a_class_meets_of_the_official_ones(classes: int, momen
                 x.grad[k] = slope(x.detach()[k], pull[cycle, k])
             official.step()
     task = IDC(lr_img=0.04, momentum=momentum)
-    opt, state = task.opt(classes=classes, per_class=10), {"image": first.clone()}
+    opt, state = task.tiled.opt(classes=classes, per_class=10), {"image": first.clone()}
     state |= opt.slots("image", state["image"])
     for cycle in range(7):
         assert torch.allclose(state["image"], torch.stack(visits[cycle * classes :][:classes]), rtol=1e-12, atol=1e-14)
@@ -139,12 +139,12 @@ def test_one_step_is_what_a_class_meets_of_the_official_ones(classes: int, momen
 
 
 def test_the_rate_follows_images_per_class_and_classes() -> None:
-    one = IDC().opt(classes=10, per_class=10)
+    one = IDC().tiled.opt(classes=10, per_class=10)
     assert one.lr == pytest.approx(0.005 * 2 * (1 - 0.5**10)) and one.momentum == 0.5**10
-    assert IDC().opt(classes=10, per_class=50).lr == pytest.approx(5 * one.lr)
+    assert IDC().tiled.opt(classes=10, per_class=50).lr == pytest.approx(5 * one.lr)
     real, task = toy((9, 9)), IDC(net=NET, factor=1)
     found = task.learned(task.init(real, Budget(ipc=4), Seeds(0), {}))["image"]
-    assert found == task.opt(classes=2, per_class=4)
+    assert found == task.tiled.opt(classes=2, per_class=4)
 
 
 def test_a_run_equals_the_official_loop() -> None:

@@ -31,13 +31,12 @@ from attar.augment import idc, siamese
 from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import in_parts
-from attar.execute.pieces import BACKWARD, piece_size
-from attar.match.gradients import Measure, calibrate, class_distances, slots
-from attar.match.inner import net_for, sgd
+from attar.match.gradients import calibrate
+from attar.match.inner import net_for
 from attar.match.lessons import mixed_lessons
+from attar.match.tiled import Tiled, begun
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
-from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
-from attar.nets.net import Net
+from attar.nets.fit import net_of, unprefixed
 from attar.optim import Opt
 from attar.params import pixels, tiles
 from attar.real.realset import RealSet
@@ -90,38 +89,33 @@ class IDC(Method):
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
-        tiles.check(self.factor)
         siamese.parse(self.augment)
         positive(batch=self.batch, most=self.most, lr_img=self.lr_img, outer=self.outer, inner=self.inner)
         positive(batch_net=self.batch_net)
         if not 0 <= self.cutmix <= 1:
             raise UsageError(f"cutmix={self.cutmix} is not in [0, 1]; the paper's share is 0.5")
-        _ = self.measure, Opt(lr=self.lr_img, momentum=self.momentum), Opt(lr=self.lr_net, momentum=self.momentum_net)
+        _ = self.tiled  # its settings are checked there
 
     @property
-    def measure(self) -> Measure:
-        """What is matched: convolutions."""
-        return Measure(self.metric, least=4)
-
-    def opt(self, *, classes: int, per_class: float) -> Opt:
-        """One step in place of ``classes`` official ones: what a class meets from one visit to the next."""
-        kept = self.momentum**classes
-        return Opt(lr=self.lr_img * per_class / 10 * (1 - kept) / (1 - self.momentum), momentum=kept)
+    def tiled(self) -> Tiled:
+        """How tiled images are matched."""
+        return Tiled(
+            factor=self.factor,
+            most=self.most,
+            metric=self.metric,
+            lr_img=self.lr_img,
+            momentum=self.momentum,
+            lr_net=self.lr_net,
+            momentum_net=self.momentum_net,
+            decay_net=self.decay_net,
+        )
 
     def learned(self, state: State) -> dict[str, Opt]:
-        k = len(state["slot"])
-        return {"image": self.opt(classes=k, per_class=len(state["label"]) / k)}
+        return self.tiled.learned(state)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         first = tiles.start(real, budget, seeds, kind=self.start, factor=self.factor)
-        net = net_of(self.net, real)
-        params = net.init(seeds.at("net"))
-        if not self.measure.names(net, params):
-            raise UsageError(f"network {net.name} has no convolutions, whose gradients idc matches; take net=convnet")
-        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (real.mean, real.std))
-        state = {"image": real.pixels(first["image"]).clamp(0, 1), "label": first["label"], "mean": mean, "std": std}
-        still = {f"{name}.momentum": torch.zeros_like(params[name]) for name in net.trainable}
-        return {**state, **self.part(first["label"], real.n_classes, seeds), **prefixed(params), **prefixed(still)}
+        return self.tiled.state(real, net_of(self.net, real), first, seeds)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         ops = idc.draw_by_class(self.augment, real.n_classes, seeds.generator("augment"), size=real.shape[1:])
@@ -135,62 +129,22 @@ class IDC(Method):
         how = {"batches": self.inner, "batch": self.batch_net, "strategy": self.augment}
         return {**batch, "lessons": mixed_lessons(real, seeds.at("lessons"), share=self.cutmix, **how)}
 
-    def part(self, label: torch.Tensor, classes: int, seeds: Seeds) -> State:
-        """Which of the decoded images are matched: all, or a random part of the classes that have more than ``most``."""
-        decoded = label.cpu().repeat_interleave(self.factor**2)
-        found = slots(decoded, classes, most=self.most, generator=seeds.generator("part"))
-        return {name: v.to(label.device) for name, v in found.items()}
-
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         net = net_for(self.net, batch["real"])
         if batch["step"] % self.outer == 0:
-            state |= prefixed({k: v.clone() for k, v in batch["net"].items()})
-            state |= {f"net.{k}.momentum": torch.zeros_like(batch["net"][k]) for k in net.trainable}
+            state |= begun(net, batch["net"])
             state["image"].clamp_(0, 1)
         calibrate(net, unprefixed(state), batch["real"][:, :16].flatten(0, 1))
-        if state["slot"].shape[1] == self.most:
-            state |= self.part(state["label"], len(state["slot"]), batch["seeds"])
-        state = descend(state, self.loss, batch)
-        if "lessons" in batch:
-            state |= self.trained(net, state, batch["lessons"])
-        return state
-
-    def trained(self, net: Net, state: State, lessons: dict[str, torch.Tensor]) -> State:
-        """The network and its momentum after some batches of real images."""
-        pairs = zip(lessons["image"], lessons["target"])
-        params, velocity = sgd(
-            net,
-            unprefixed(state),
-            pairs,
-            lr=self.lr_net,
-            momentum=self.momentum_net,
-            decay=self.decay_net,
-            velocity={name: state[f"net.{name}.momentum"] for name in net.trainable},
-        )
-        return {**prefixed(params), **{f"net.{name}.momentum": v for name, v in velocity.items()}}
+        state = descend(self.tiled.renewed(state, batch["seeds"]), self.loss, batch)
+        return state | self.tiled.trained(net, state, batch["lessons"]) if "lessons" in batch else state
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        net, params = net_for(self.net, batch["real"]), unprefixed(state)
-        image = (tiles.decode(state["image"], self.factor) - state["mean"]) / state["std"]  # [M f f, C, H, W]
-        label = state["label"].repeat_interleave(self.factor**2)
-        image = idc.augment(image, {name: v[label] for name, v in batch["augment"].items()})
-        return class_distances(net, params, batch["real"], image, state["slot"], state["share"], self.measure)
+        return self.tiled.loss(net_for(self.net, batch["real"]), state, batch["real"], batch["augment"])
 
     def finish(self, state: State, res: Resources) -> Rows:
-        stored = state["image"].clamp(0, 1)
-        decoded, label = tiles.decode(stored, self.factor), state["label"].repeat_interleave(self.factor**2)
-        stored, decoded = ((x - state["mean"]) / state["std"] for x in (stored, decoded))
-        source = {"image": stored, "label": state["label"]} if self.factor > 1 else {}
-        recipe = {"protocol": "idc", "tiles": self.factor}
-        return Rows(columns={"image": decoded, "label": label}, stored=source, recipe=recipe)
+        return self.tiled.rows(state)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        net, k = net_of(self.net, real), real.n_classes
-        kept = budget.total(real.sizes, real.example_bytes)
-        matched, decoded = min(self.most * k, kept * self.factor**2), kept * self.factor**2
-        lessons = self.inner * self.batch_net
-        images = 3 * k * self.batch + 9 * matched + 3 * lessons * (self.outer - 1) / self.outer
-        alive = max(piece_size(net, max(self.batch, self.batch_net), "cpu", most=BACKWARD), 3 * matched // k)
-        pictures = 4 * real.example_bytes * (k * self.batch + 2 * lessons + 8 * decoded)
-        return Cost(flops_per_step=2 * net.macs * images, memory=pictures + 3 * activation_bytes(net) * alive)
+        net, lessons = net_of(self.net, real), (self.inner, self.batch_net)
+        return self.tiled.cost(net, real, budget, batch=self.batch, lessons=lessons, outer=self.outer)
