@@ -1,0 +1,44 @@
+"""Real examples that stand for clusters of their class: what representative matching (DREAM) looks at in place of random ones."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import one_hot
+
+ROUNDS = 100
+"""Most rounds of Lloyd's iteration."""
+
+
+def representatives(features: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:
+    """The example nearest to each of k cluster centres: int64 [k], no example twice while there are others.
+
+    Args:
+        features: float [n, D]. With n <= k there is nothing to choose: every example comes, in turn.
+        generator: of the centres' first places.
+    """
+    n = len(features)
+    if n <= k:
+        return torch.arange(k, device=features.device) % n
+    gap = torch.cdist(lloyd(features, k, generator), features)  # [k, n]
+    places = []
+    for row in range(k):
+        places.append(gap[row].argmin())
+        gap[:, places[-1]] = torch.inf
+    return torch.stack(places)
+
+
+def lloyd(features: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:
+    """Centres [k, D] of k-means from k random examples; a centre without a cluster stays where it is.
+
+    Args:
+        features: float [n, D], n >= k.
+    """
+    centres = features[torch.randperm(len(features), generator=generator)[:k].to(features.device)]
+    for _ in range(ROUNDS):
+        member = one_hot(torch.cdist(features, centres).argmin(1), k).to(features.dtype)  # [n, k]
+        size = member.sum(0)[:, None]
+        moved = torch.where(size > 0, member.T @ features / size.clamp(min=1), centres)
+        if torch.equal(moved, centres):
+            break
+        centres = moved
+    return centres
