@@ -6,6 +6,7 @@ It is the only thing that ``evaluate``, ``audit``, ``apply`` and ``report`` take
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -207,6 +208,9 @@ def condense(
         if real.images is not None:
             table, bytes8 = _free(table, "image"), real.raw(rows.picked).cpu()
         source_id = pa.array(real.ids[rows.picked].numpy())
+        if "label" in rows.columns:
+            table = _put(table, "label", pa.array(rows.columns["label"].cpu().numpy()))
+        real = dataclasses.replace(real, class_names=rows.class_names or real.class_names)
     else:
         image = rows.columns["image"].detach().cpu().to(torch.float32).contiguous()
         if not torch.isfinite(image).all():

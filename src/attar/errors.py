@@ -1,7 +1,7 @@
 """Errors that a user can mend: one sentence with what was found, where, what was expected and what to do.
 
 The command line prints the sentence, no traceback, and leaves with the error's exit code:
-2 usage, 3 refused data, 4 refused resources, 130 or 143 stopped by a signal with the state saved.
+2 usage, 3 refused data, 4 refused resources, 5 waits for a person's labels, 130 or 143 stopped by a signal with the state saved.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ class ResourceError(AttarError):
     """The machine refuses: memory, disk, permission, a lock held by another run."""
 
     exit_code = 4
+
+
+class Waiting(AttarError):
+    """The work goes on when a person has done their part; the loop saves the state before it hands this on."""
+
+    exit_code = 5
 
 
 class Interrupted(AttarError):

@@ -54,7 +54,8 @@ class Rows:
 
     Args:
         columns: name -> values of length M. ``image``: float32 [M, C, H, W] in the normalised space of the real set.
-            ``label``: int64 [M]. Left out for a selection, which takes all columns of its source rows.
+            ``label``: int64 [M]. A selection takes all columns of its source rows, and names here what it found out itself: a
+            ``label`` that a person gave.
         picked: int64 [M] positions in the real set, in pick order, for a selection.
         weight: float32 [M], >= 0.
         recipe: how to train on the rows (protocol, augment, learned learning rate ...).
@@ -62,6 +63,7 @@ class Rows:
         stored: where the columns were decoded from less (:mod:`attar.params`), that less, whose bytes the budget counts:
             ``image`` float32 [S, C, H, W] in the normalised space, or tensors of other names; and ``label`` int64 [S], the
             classes of the images that the budget asked for. Else empty.
+        class_names: of a selection's own ``label``, where they are others than those of the real set.
     """
 
     columns: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Rows:
     recipe: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
     stored: dict[str, torch.Tensor] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         kept = self.picked if self.picked is not None else next(iter(self.columns.values()))

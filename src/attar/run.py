@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from attar.budget import Budget
-from attar.errors import AttarError, Interrupted
+from attar.errors import AttarError, Interrupted, Waiting
 from attar.execute import best, memory
 from attar.execute.checkpoint import Checkpoint
 from attar.execute.compile import fast
@@ -71,11 +71,14 @@ class Descent:
     current: int = 0
 
     def __call__(self, state: State, loss: Loss, batch: Batch, only: tuple[str, ...] = ()) -> State:
-        """One update of the learned tensors (or of those in ``only``) along the gradient of ``loss(state, batch)``."""
+        """One update of the learned tensors (or of those in ``only``) along the gradient of ``loss(state, batch)``.
+
+        Where nothing is learned here, the loss is told all the same: that of networks which a step trains itself.
+        """
         opts = {k: o for k, o in self.task.learned(state).items() if not only or k in only}
         leaves = {k: state[k].detach().requires_grad_() for k in opts}
         value = fast(loss)({**state, **leaves}, tensors_of(batch))
-        grads = torch.autograd.grad(value, list(leaves.values()))
+        grads = torch.autograd.grad(value, list(leaves.values())) if leaves else ()
         for (name, opt), grad in zip(opts.items(), grads):
             opt.update(state, name, grad.to(state[name].dtype), self.done / max(1, self.total))
         self.losses[self.current].append((self.done + 1, value.detach()))
@@ -125,6 +128,7 @@ def run(
 
     Raises:
         Interrupted: a signal came; the state is saved.
+        Waiting: a step waits for a person; the state before it is saved.
         AttarError: a loss or a learned tensor is not finite.
     """
     seeds, res, progress = Seeds(seed), res or {}, progress or Silent()
@@ -189,7 +193,12 @@ class _Share:
         """Steps to the end, to the time limit or to a signal."""
         ticked = self.step
         while self.step < self.total and not self._out_of_time():
-            self._one()
+            try:
+                self._one()
+            except Waiting:
+                self._tick()
+                self._save()
+                raise
             if self.step - ticked >= TICK or self.step == self.total:
                 losses = self._tick()
                 progress.advance(self.step - ticked, **({"loss": losses[-1]} if losses else {}))

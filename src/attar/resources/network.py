@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -19,6 +20,7 @@ from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
 from attar.optim import Opt
 from attar.real.realset import RealSet
 from attar.resources.resource import Resource
+from attar.run import Descent
 from attar.seeds import Seeds
 
 
@@ -81,18 +83,46 @@ class TrainedNetwork(Resource):
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         """One batch: ``image`` [B, C, H, W] and ``target`` float32 [B, K], one-hot, so that the loss sees K."""
+        index = self.rows(real, seeds, step)
+        return self._lesson(real, index, real.labels[index], seeds)
+
+    def rows(self, real: RealSet, seeds: Seeds, step: int) -> torch.Tensor:
+        """The rows of the real set in the batch of a step: int64 [B]."""
         epoch, i = divmod(step, self._batches(real))
-        order = permutation(seeds.run, epoch, len(real))
-        n, parts = len(real), self._batches(real)
-        index = order[i * n // parts : (i + 1) * n // parts]
-        target = one_hot(real.labels[index], real.n_classes).float().to(real.device)
-        return {"image": self._augmented(real, real.draw(index), seeds), "target": target}
+        return self._part(permutation(seeds.run, epoch, len(real)), i)
 
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
         """Mean cross entropy; batch norms move their running statistics on the way."""
-        x, target = batch["image"], batch["target"]
-        net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=target.shape[1])
-        return cross_entropy(net(params_of(state), x, train=True).float(), target)
+        return cross_entropy(self.logits(state, batch), batch["target"])
+
+    def logits(self, state: State, batch: Batch) -> torch.Tensor:
+        """The optimisation forward: float [B, K]."""
+        x, classes = batch["image"], batch["target"].shape[1]
+        net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=classes)
+        return net(params_of(state), x, train=True).float()
+
+    def teach(
+        self, state: State, real: RealSet, rows: torch.Tensor, labels: torch.Tensor, seeds: Seeds, epoch: int
+    ) -> torch.Tensor:
+        """One of the epochs on some examples alone, with labels given beside; changes the tensors of ``state`` in place.
+
+        Args:
+            state: of :meth:`init`, with the moments of :meth:`learned`.
+            real: its pixels and class names are seen, and nothing else.
+            rows, labels: int64 [n] each.
+            seeds: of this epoch.
+
+        Returns:
+            The mean loss of the batches, a scalar.
+        """
+        parts = self._batches(rows)
+        descent = Descent(self, self.epochs * parts, losses=[[]])
+        order = torch.randperm(len(rows), generator=seeds.generator("order"))
+        for i in range(parts):
+            some = self._part(order, i)
+            descent.done = epoch * parts + i
+            descent(state, self.loss, self._lesson(real, rows[some], labels[some], seeds.at("batch", i)))
+        return torch.stack([loss for _, loss in descent.losses[0]]).mean()
 
     def finish(self, state: State, res: Resources) -> State:
         """Parameters and buffers by their names in the network."""
@@ -104,8 +134,18 @@ class TrainedNetwork(Resource):
         size = min(self.batch, len(real))
         return Cost(flops_per_step=6.0 * net.macs * size, memory=size * activation_bytes(net) + 12.0 * net.n_parameters)
 
-    def _batches(self, real: RealSet) -> int:
-        return -(-len(real) // self.batch)
+    def _batches(self, examples: Sized) -> int:
+        return -(-len(examples) // self.batch)
+
+    def _part(self, order: torch.Tensor, i: int) -> torch.Tensor:
+        """The i-th batch of an epoch's order, int64 [n] -> [B]."""
+        n, parts = len(order), self._batches(order)
+        return order[i * n // parts : (i + 1) * n // parts]
+
+    def _lesson(self, real: RealSet, index: torch.Tensor, labels: torch.Tensor, seeds: Seeds) -> Batch:
+        """The images of some rows, transformed, and their one-hot labels."""
+        target = one_hot(labels, real.n_classes).float().to(real.device)
+        return {"image": self._augmented(real, real.draw(index), seeds), "target": target}
 
     def _augmented(self, real: RealSet, x: torch.Tensor, seeds: Seeds) -> torch.Tensor:
         """Transformed images: [B, C, H, W] -> [B, C, H, W]; every image has its own parameters."""

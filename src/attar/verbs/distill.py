@@ -13,6 +13,7 @@ from attar.method import Method
 from attar.verbs import estimate
 from attar.verbs.make import Job, make
 from attar.verbs.options import Amount, Compute, Course, Data, divide
+from attar.verbs.shards import select_shards
 
 
 def distill(
@@ -55,7 +56,7 @@ def distill(
 def select(
     source: Any,
     *,
-    method: str | Method = "kcenter",
+    method: str | Method | None = None,
     out: str | Path | None = None,
     quick: bool = False,
     dry_run: bool = False,
@@ -64,11 +65,21 @@ def select(
 ) -> Any:
     """Chooses the real examples that matter; arguments and errors as for :func:`distill`.
 
+    With ``on="local"`` or ``on="ray"`` the source is a folder of parquet shards of features that need not fit into memory,
+    and the result a manifest: :func:`attar.verbs.shards.select_shards`.
+
+    Without a method it is ``kcenter``, or ``active`` where a ``query`` is given.
+
     Example:
         >>> kept = select("digits", method="random", ipc=2)
         >>> len(kept), kept.kind
         (20, 'subset')
     """
+    method = method or ("active" if "query" in settings else "kcenter")
+    if "on" in settings:
+        if not isinstance(method, str) or out is None or quick or dry_run:
+            raise UsageError("select from shards takes the name of a method and out=, and neither quick nor dry_run")
+        return select_shards(source, method=method, out=out, progress=progress, **settings)
     job = job_of("select", source, method, out, hastened(method, settings) if quick else settings)
     return estimate.estimate(job) if dry_run else result(job, progress)
 

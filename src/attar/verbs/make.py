@@ -251,8 +251,9 @@ def _condense(job: Job, splits: Splits, index: int, outcome: Outcome, res: Any, 
     )
     if outcome.log:
         kept.files["log.jsonl"] = outcome.log
+    seen = real if kept.class_names == real.class_names else None  # labels of a person may have classes of their own
     folder = job.folders[index].name if job.out is not None else None
-    kept.files["report.html"] = page.render(kept, real=real, folder=folder).encode()
+    kept.files["report.html"] = page.render(kept, real=seen, folder=folder).encode()
     return kept
 
 
