@@ -26,15 +26,19 @@ def describe(value: Any) -> Any:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
+TABLES = (".parquet", ".pq", ".npz", ".npy")
+"""Endings of files of numbers that a setting may name."""
+
+
 def files(value: Any) -> dict[str, str]:
-    """Hashes of the Python files that settings name as ``file.py:Name``, so that an edited file is another run."""
+    """Hashes of the files that settings name, so that an edited file is another run: ``file.py:Name``, and tables."""
     if isinstance(value, dict):
         return {k: v for inner in value.values() for k, v in files(inner).items()}
     if isinstance(value, list):
         return {k: v for inner in value for k, v in files(inner).items()}
-    path = value.partition(":")[0] if isinstance(value, str) and ".py:" in value else ""
-    if path.endswith(".py") and Path(path).is_file():
-        return {path: hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+    path = (value.partition(":")[0] if ".py:" in value else value) if isinstance(value, str) else ""
+    if path.endswith((".py", *TABLES)) and Path(path).expanduser().is_file():
+        return {path: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
     return {}
 
 

@@ -77,6 +77,6 @@ def finite(real: RealSet, score: torch.Tensor) -> torch.Tensor:
     return score.double().cpu()
 
 
-def ranking_cost(real: RealSet, per_example: float = 48.0) -> Cost:
+def ranking_cost(real: RealSet, per_example: float = 96.0) -> Cost:
     """An estimate for a score and a ranking: some words an example."""
     return Cost(flops_per_step=64.0 * len(real), memory=per_example * len(real))

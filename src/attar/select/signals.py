@@ -1,0 +1,134 @@
+"""Signals that a user has: from a file, or from columns of the set, so that nothing is trained for them."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from attar.errors import DataError, UsageError, nearest
+from attar.io import parquet
+from attar.method import State
+from attar.real.realset import RealSet
+
+COLUMNS = "columns"
+"""What stands for the columns of the set itself, in place of a path."""
+ID = "id"
+"""The column that tells whose signal a row is."""
+USEFUL = ("confidence",)
+"""Signals that some rule may ask for; they are taken along where they are there."""
+
+
+def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:
+    """The signals of every example of the set, in its order.
+
+    Args:
+        real: N examples.
+        where: a .parquet or .npz file with a column for each name, one row an example, in the order of the set or, where it
+            has a column ``id``, in any order and of more examples; a .npy file with the values alone, for a single name; or
+            ``columns``, for columns of the set.
+        names: what is needed.
+
+    Returns:
+        float64 [N] each, finite; those of :data:`USEFUL` too.
+
+    Raises:
+        UsageError: no such file, or of another kind.
+        DataError: a column that is missing or not of numbers, a wrong length, a missing or repeated id, a NaN; names it.
+    """
+    if where == COLUMNS:
+        table = {name: _array(real.table[name]) for name in real.table.column_names if name in (*names, *USEFUL)}
+        where = f"the set {real.name}"
+    else:
+        table = read(Path(where).expanduser(), names)
+    for name in names:
+        if name not in table:
+            hint = nearest(name, table) if table else "it has none that is used"
+            raise DataError(f"{where} has no column '{name}', which this method reads; {hint}")
+    lengths = {name: len(values) for name, values in table.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns of {where} have different lengths: {lengths}; give one value an example in each")
+    places = _places(real, table, where)
+    wanted = [name for name in (*names, *USEFUL) if name in table]
+    return {name: _checked(real, table[name], places, f"'{name}' of {where}") for name in dict.fromkeys(wanted)}
+
+
+def read(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The columns of a file that are needed, useful, or the ids.
+
+    Raises:
+        UsageError: no such file, or of another kind.
+        DataError: a damaged file.
+    """
+    wanted = (ID, *names, *USEFUL)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give signals as .parquet, .npz or .npy, or 'columns'")
+    if path.suffix in (".parquet", ".pq"):
+        found = [name for name in parquet.schema(path).names if name in wanted]
+        table = parquet.read(path, found)
+        return {name: _array(table[name]) for name in found}
+    if path.suffix not in (".npz", ".npy"):
+        raise UsageError(f"{path} is no file of signals; give .parquet, .npz or .npy")
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {names[0]: content} if len(names) == 1 else {}
+        with content:
+            return {name: content[name] for name in content.files if name in wanted}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as e:
+        raise DataError(f"{path} is not a readable file of plain arrays ({e}); save it again") from e
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as an array; what is missing becomes NaN."""
+    return column.to_numpy()
+
+
+def _places(real: RealSet, table: Mapping[str, np.ndarray], where: str) -> np.ndarray | slice:
+    """Where in the table the signal of each example of the set stands."""
+    n = len(next(iter(table.values())))
+    if ID not in table:
+        if n != len(real):
+            raise DataError(
+                f"{where} has {n} rows but {real.name} has {len(real)} examples; give one row an example in the order of "
+                f"the set, or a column '{ID}'"
+            )
+        return slice(None)
+    ids = table[ID]
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise DataError(
+            f"'{ID}' of {where} is {ids.dtype} of shape {list(ids.shape)}; expected whole numbers in one row"
+        )
+    order = ids.argsort(kind="stable")
+    twice = np.flatnonzero(ids[order][1:] == ids[order][:-1])
+    if len(twice):
+        raise DataError(
+            f"the id {ids[order][twice[0]]} stands twice in {where}, in row {order[twice[0] + 1]}; keep one"
+        )
+    wanted = real.ids.numpy()
+    at = np.searchsorted(ids[order], wanted).clip(max=max(0, n - 1))
+    absent = wanted[ids[order][at] != wanted] if n else wanted
+    if len(absent):
+        raise DataError(
+            f"{where} has no row of id {absent[0]}, and so of {len(absent)} of {len(wanted)} examples; add them"
+        )
+    return order[at]
+
+
+def _checked(real: RealSet, values: np.ndarray, places: np.ndarray | slice, what: str) -> torch.Tensor:
+    """One signal of every example: float64 [N]."""
+    if values.ndim != 1 or values.dtype.kind not in "iufb":
+        raise DataError(f"{what} is {values.dtype} of shape {list(values.shape)}; expected one number an example")
+    found = values.astype(np.float64)[places]
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        row = int(bad[0])
+        raise DataError(
+            f"{what} is {found[row]} for the example with id {int(real.ids[row])} (row {row} of {real.name}), and not a "
+            f"finite number for {len(bad)} of {len(found)}; mend or drop it"
+        )
+    return torch.from_numpy(found)
