@@ -18,7 +18,7 @@ def cosine(u: int, y: int, n: int) -> float:
 
 def plain_transform(image: torch.Tensor) -> torch.Tensor:
     """The cosine transform by its definition: [C, H, W] -> [C, H, W]."""
-    c, h, w = image.shape
+    h, w = image.shape[1:]
     out = torch.zeros_like(image)
     for u in range(h):
         for v in range(w):
@@ -55,8 +55,27 @@ def tiles(stored: State, label: torch.Tensor, shape: tuple[int, int, int], fill:
     return plain_decode(stored["image"] - fill, factor, 0.0) + fill
 
 
+def bases(stored: State, label: torch.Tensor, shape: tuple[int, int, int], fill: torch.Tensor) -> torch.Tensor:
+    """Both convolutions one product at a time: a pixel sees, and is seen from, the places up to two before it."""
+    c, h, w = shape
+    out = []
+    s = {name.removeprefix("style."): v for name, v in stored.items()}
+    for b in stored["basis"]:
+        for p in range(len(s["scale"])):
+            image = torch.zeros(c, h, w, dtype=b.dtype) + s["decoder.bias"][p][:, None, None]
+            for m in range(c):
+                for y in range(h - 2):
+                    for x in range(w - 2):
+                        inner = (s["encoder"][p, m] * b[:, y : y + 3, x : x + 3]).sum() + s["encoder.bias"][p, m]
+                        inner = s["scale"][p, m, y, x] * inner + s["shift"][p, m, y, x]
+                        image[:, y : y + 3, x : x + 3] += inner * s["decoder"][p, m]
+            out.append(image)
+    return torch.stack(out)
+
+
 PLAIN: dict[str, Callable[[State, torch.Tensor, tuple[int, int, int], torch.Tensor], torch.Tensor]] = {
     "tiles": tiles,
     "frequency": frequency,
+    "bases": bases,
 }
 """Name -> decoder of the stored tensors: (stored, label [M], (C, H, W), the grey of the normalised space) -> images."""

@@ -22,6 +22,8 @@ from attar.budget import Budget
 from attar.errors import UsageError, nearest
 from attar.method import Rows, State
 from attar.optim import Opt
+from attar.params.bases import Bases
+from attar.params.frequency import Frequency
 from attar.params.pixels import Pixels
 from attar.params.tiles import Tiles
 from attar.real.realset import RealSet
@@ -67,6 +69,8 @@ class Params(Protocol):
 TABLE: dict[str, tuple[type[Params], str]] = {
     "pixels": (Pixels, "images as they are"),
     "tiles": (Tiles, "factor x factor small pictures in every stored image, enlarged (IDC, IDM)"),
+    "frequency": (Frequency, "the amplitudes of the frequencies in which a class varies most (FreD)"),
+    "bases": (Bases, "bases of every class and small networks shared by all; each pair is an image (HaBa)"),
 }
 """Name -> class and one line; the fields of the class are the settings of a spec string."""
 
