@@ -19,6 +19,7 @@ from attar.resources import graph
 from attar.resources.graph import Graph
 from attar.run import run
 from attar.seeds import Seeds
+from attar.testing.hooks import Alive
 
 FAISS = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="faiss is not installed")
 
@@ -139,3 +140,22 @@ def test_bad_input_is_refused() -> None:
 def test_settings_that_do_not_concern_the_features_do_not_change_it() -> None:
     assert Graph() == Graph(net="convnet:width=8", epochs=3)
     assert Graph(source="random") != Graph(source="random", net="convnet:width=8")
+
+
+def test_the_estimate_of_memory_is_near_what_a_step_holds() -> None:
+    n, spec = 700, Graph(k=5)
+    real = RealSet(
+        name="toy",
+        table=pa.table({"label": np.zeros(n, dtype=np.int64)}),
+        images=torch.zeros(n, 1, 16, 16, dtype=torch.uint8),
+        rows=torch.arange(n),
+        ids=torch.arange(n),
+        class_names=("a",),
+        mean=(0.0,),
+        std=(1.0,),
+    )
+    res = {"features": {"features": torch.randn(n, 256, generator=torch.Generator().manual_seed(0))}}
+    with Alive() as alive:
+        state = spec.init(real, None, Seeds(0), res)
+        spec.step(state, spec.draw(real, Seeds(0), res, 0), None)  # type: ignore[arg-type]
+    assert 0.5 * alive.most <= spec.cost(real).memory <= 4 * alive.most

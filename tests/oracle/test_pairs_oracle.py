@@ -76,3 +76,38 @@ def test_twins_are_at_zero_whatever_their_length() -> None:
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(UsageError, match="did you mean 'cosine'"):
         list(pairs.tiles(torch.zeros(1, 1), torch.zeros(1, 1), metric="cosin"))
+
+
+def crowd(kind: str) -> torch.Tensor:
+    """300 points: scattered, twins of one another, all at one place, whole numbers full of ties, or far from the origin."""
+    rng = np.random.default_rng(3)
+    x = {
+        "scattered": rng.normal(size=(300, 8)),
+        "twins": np.repeat(rng.normal(size=(6, 8)), 50, axis=0),
+        "one place": np.ones((300, 8)),
+        "ties": rng.integers(-1, 2, size=(300, 4)),
+        "far": 1000 + rng.normal(size=(300, 8)),
+        "zeros": rng.normal(size=(300, 8)) * (rng.uniform(size=(300, 1)) < 0.5),
+    }[kind]
+    return torch.from_numpy(np.asarray(x, dtype=np.float32))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("kind", ["scattered", "twins", "one place", "ties", "far", "zeros"])
+@pytest.mark.parametrize("block", [64, 200, 1024])  # 300 are 1.5 blocks of 200
+def test_the_search_by_candidates_is_the_full_search(metric: str, kind: str, block: int) -> None:
+    x = crowd(kind)
+    for some, own in ((slice(0, 300), torch.arange(300)), (slice(10, 47), None)):
+        for k in (1, 7):
+            fast = pairs.closest(x[some], x, k, metric=metric, own=own, block=block)
+            full = pairs.searched(x[some], x, k, metric=metric, own=own, block=block)
+            assert torch.equal(fast[0], full[0])
+            assert torch.equal(fast[1], full[1])
+
+
+def test_candidates_suffice_where_points_are_scattered_and_are_not_trusted_where_they_coincide() -> None:
+    for kind, share in (("scattered", 1.0), ("one place", 0.0)):
+        x = crowd(kind)
+        found = pairs._candidates(x, x, pairs.wide(5), torch.arange(300), 128)
+        sure = pairs._filtered(x, x, *found, 5, "euclidean")[2]
+        assert float(sure.float().mean()) == share

@@ -21,6 +21,8 @@ from attar.errors import UsageError, nearest
 
 BLOCK = 1024
 """Rows and columns of one tile of distances."""
+FEW = 32
+"""Rows whose candidates are held at once."""
 METRICS = ("euclidean", "manhattan", "cosine")
 
 
@@ -77,6 +79,9 @@ def closest(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k nearest of y for every x.
 
+    Where y is large, candidates are found by a matrix product and only these are compared as above; rows for which the
+    rounding of the product could have hidden a neighbour are searched in full, so that the result is the same.
+
     Args:
         x: float [a, D]. y: float [b, D]; both finite.
         k: how many, at least 1.
@@ -85,6 +90,29 @@ def closest(
     Returns:
         Places int64 [a, k] by rising distance, ties by place, and distances [a, k]; where there are fewer, -1 and infinity.
     """
+    known(metric)
+    exact_product = x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    if metric == "manhattan" or not exact_product or len(y) < 4 * wide(k):
+        return searched(x, y, k, metric=metric, own=own, block=block)
+    u, v = (unit(x), unit(y)) if metric == "cosine" else (x, y)
+    places, near, sure = _filtered(x, y, *_candidates(u, v, wide(k), own, block or BLOCK), k, metric)
+    rest = torch.nonzero(~sure).flatten()
+    if len(rest):
+        some = None if own is None else own[rest]
+        places[rest], near[rest] = searched(x[rest], y, k, metric=metric, own=some, block=block)
+    return places, near
+
+
+def searched(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    k: int,
+    *,
+    metric: str = "euclidean",
+    own: torch.Tensor | None = None,
+    block: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`closest` by comparing every pair."""
     places = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
     near = x.new_full((len(x), k), torch.inf)
     for i, j, d in tiles(x, y, metric=metric, block=block):
@@ -96,6 +124,60 @@ def closest(
         near[rows] = best[:, :k]
         places[rows] = torch.cat([places[rows], here], 1).gather(1, order[:, :k])
     return places.masked_fill_(near.isinf(), -1), near
+
+
+def wide(k: int) -> int:
+    """Candidates for k neighbours."""
+    return 2 * k + 16
+
+
+def _candidates(
+    x: torch.Tensor, y: torch.Tensor, m: int, own: torch.Tensor | None, block: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The m nearest by || x ||^2 + || y ||^2 - 2 x . y, and what no other place can be nearer than.
+
+    A product of D terms is off by at most D eps | x | | y |, norms and the shift to the mean by less than as much again.
+
+    Returns:
+        places int64 [a, m] ascending; squared distance [a] below which there is no other place, rounding taken off.
+    """
+    middle = y.mean(0)
+    u, v = x - middle, y - middle
+    uu, vv = u.square().sum(1), v.square().sum(1)
+    places, edge = [], []
+    for i in range(0, len(u), block):
+        near = u.new_empty(len(u[i : i + block]), 0)
+        found = torch.empty(near.shape, dtype=torch.int64)
+        for j in range(0, len(v), block):
+            d = torch.addmm(vv[j : j + block], u[i : i + block], v[j : j + block].T, alpha=-2) + uu[i : i + block, None]
+            if own is not None:
+                _hide(d, own[i : i + block] - j)
+            here = torch.arange(j, j + d.shape[1]).expand(d.shape)
+            near, found = torch.cat([near, d], 1), torch.cat([found, here], 1)
+            near, at = near.topk(min(m, near.shape[1]), dim=1, largest=False)
+            found = found.gather(1, at)
+        places.append(found.sort(dim=1).values)
+        edge.append(near.max(1).values)
+    off = 2 * (x.shape[1] + 16) * torch.finfo(x.dtype).eps * (uu.sqrt() + vv.max().sqrt()).square()
+    return torch.cat(places), torch.cat(edge) - off
+
+
+def _filtered(
+    x: torch.Tensor, y: torch.Tensor, places: torch.Tensor, edge: torch.Tensor, k: int, metric: str
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The k nearest of the candidates, and for which rows these are surely the k nearest of all.
+
+    Args:
+        x: float [a, D]. y: float [b, D]. places: int64 [a, m] ascending. edge: [a], of :func:`_candidates`.
+
+    Returns:
+        places [a, k], distances [a, k], bool [a].
+    """
+    d = torch.cat([distances(s[:, None], y[p], metric=metric)[:, 0] for s, p in zip(x.split(FEW), places.split(FEW))])
+    near, order = d.sort(dim=1, stable=True)
+    last = near[:, k - 1] * 2 if metric == "cosine" else near[:, k - 1].square()
+    slack = 1 + 4 * (x.shape[1] + 16) * torch.finfo(x.dtype).eps
+    return places.gather(1, order[:, :k]), near[:, :k].contiguous(), last * slack < edge
 
 
 def lowest(

@@ -133,12 +133,12 @@ class Graph(Resource):
         return dict(state)
 
     def cost(self, real: RealSet, budget: Budget | None = None) -> Cost:
-        """A block against its group; the neighbours, a tile with its sort, and a copy of the largest group."""
+        """A block against its group; the neighbours, a tile with its sort, some copies of the largest group, candidates."""
         width, largest = self.needs()[0].width(real), max(len(rows) for rows in parts(real, self.within))
         block = min(ROWS, largest)
         tile = 32.0 * block * (min(pairs.BLOCK, largest) + self.k)
-        kept = 8.0 * len(real) * self.k
-        return Cost(flops_per_step=3.0 * block * largest * width, memory=kept + tile + 8.0 * largest * width)
+        kept, held = 8.0 * len(real) * self.k, 4 * largest + pairs.FEW * pairs.wide(self.k)
+        return Cost(flops_per_step=3.0 * block * largest * width, memory=kept + tile + 4.0 * width * held)
 
     def _exact(self, res: Resources, rows: torch.Tensor, some: torch.Tensor) -> Batch:
         """Searches ``some`` places [B] of a group of rows [n] in the whole group."""
