@@ -194,7 +194,8 @@ def test_what_cannot_be_recorded_is_refused() -> None:
         short = Recorder(2, window=4)
         short.update([0, 1], z, [0, 0])
         short.finish()
-    for wrong in ({"window": 1}, {"classes": 3}, {"window": 2, "classes": 3}):
+    cases: list[dict[str, Any]] = [{"window": 1}, {"classes": 3}, {"window": 2, "classes": 3}]
+    for wrong in cases:
         with pytest.raises(UsageError, match="too short to have a spread"):
             Recorder(2, **wrong)
     with pytest.raises(UsageError, match=r"call Recorder\.merge"):
