@@ -20,6 +20,7 @@ from attar.select.submodular.facility import Facility
 from attar.select.submodular.logdet import LogDet
 from attar.select.submodular.saturated import Saturated
 from attar.select.submodular.similarity import Cosine, Table, lifted, stored
+from attar.testing.hooks import Alive
 
 LAM, RIDGE, ALPHA = 1.3, 0.05, 0.2
 
@@ -222,6 +223,17 @@ def test_similarities_are_stored_only_where_they_fit() -> None:
     cosine = Cosine(torch.randn(10, 3))
     assert isinstance(stored(cosine, 400), Table)
     assert stored(cosine, 399) is cosine
+
+
+def test_similarities_that_do_not_fit_are_never_all_there() -> None:
+    """4,000 examples: all similarities would take 64 MB."""
+    x = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    places = {}
+    for room, least, most in ((2e6, 0, 24e6), (1e8, 64e6, 128e6)):
+        with Alive() as alive:
+            places[room] = lazy(Facility(stored(Cosine(x), room)), 5)[0].tolist()
+        assert least < alive.most < most
+    assert places[2e6] == places[1e8]
 
 
 def test_directions_survive_any_length() -> None:

@@ -14,10 +14,14 @@ from attar.budget import Budget
 from attar.errors import DataError, UsageError
 from attar.method import Method, Resources, State
 from attar.real.realset import RealSet
+from attar.select.facility_location import FacilityLocation
+from attar.select.graph_cut import GraphCut
 from attar.select.herding import Herding
 from attar.select.kcenter import KCenter
 from attar.select.kmeans import KMeans
+from attar.select.log_det import LogDet
 from attar.select.random import Random
+from attar.select.saturated_coverage import SaturatedCoverage
 
 MakeSet = Callable[..., RealSet]
 AsResource = Callable[[np.ndarray], Resources]
@@ -30,8 +34,15 @@ ALL = {
     "kcenter-random": lambda **changes: KCenter(start="random", **changes),
     "herding": Herding,
     "herding-normalised": lambda **changes: Herding(normalise=True, **changes),
+    "facility-location": FacilityLocation,
+    "facility-location-exact": lambda **changes: FacilityLocation(optimiser="exact", **changes),
+    "facility-location-blocks": lambda **changes: FacilityLocation(memory=1e-9, **changes),
+    "graph-cut": GraphCut,
+    "log-det": LogDet,
+    "saturated-coverage": SaturatedCoverage,
+    "saturated-coverage-0.3": lambda **changes: SaturatedCoverage(alpha=0.3, **changes),
 }
-NESTED = [name for name in ALL if name != "kmeans"]
+NESTED = [name for name in ALL if name not in ("kmeans", "saturated-coverage")]
 FEATURED = [name for name in ALL if name != "random"]
 LABELS = [0, 1, 2, 1, 0, 0, 2, 1, 1, 2, 0, 1, 2, 2, 0, 0, 1, 1, 2, 0, 0, 0, 2, 1, 0]  # 10, 8, 7
 
@@ -194,7 +205,9 @@ def test_kmeans_depends_on_the_seed_and_the_greedy_rules_do_not(
     make_set: MakeSet, as_resource: AsResource, choose: Choose
 ) -> None:
     real, res = make_set([0] * 60), as_resource(features(60))
-    for method, varies in ((KMeans(), True), (KCenter(start="random"), True), (KCenter(), False), (Herding(), False)):
+    sampled = FacilityLocation(optimiser="stochastic", eps=0.3)
+    random, still = (KMeans(), KCenter(start="random"), sampled), (KCenter(), Herding(), FacilityLocation(), LogDet())
+    for method, varies in (*((m, True) for m in random), *((m, False) for m in still)):
         picks = {tuple(choose(method, real, Budget(rows=10), res, seed=s)["picked"].tolist()) for s in range(4)}
         assert (len(picks) > 1) is varies
 

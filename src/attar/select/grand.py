@@ -14,6 +14,7 @@ selection training. The scores keep hard and wrongly labelled examples, and lose
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -55,6 +56,7 @@ class GraNd(Method):
     paper: ClassVar[str] = "Paul, Ganguli and Dziugaite, Deep learning on a data diet, NeurIPS 2021"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"networks": 2}
 
     def __post_init__(self) -> None:
         positive(networks=self.networks)

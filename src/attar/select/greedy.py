@@ -22,7 +22,7 @@ from attar.method import positive
 from attar.seeds import Seeds
 
 OPTIMISERS = ("lazy", "exact", "stochastic")
-FEWEST, MOST = 32, 4096
+FEWEST, MOST = 16, 4096
 """Bounds that lazy greedy looks at in one batch."""
 
 
