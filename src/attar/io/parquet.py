@@ -13,7 +13,7 @@ from attar.errors import DataError
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path | str) -> Iterator[None]:
     """Names ``path`` in whatever pyarrow raises."""
     try:
         yield

@@ -15,8 +15,10 @@ from attar.io import atomic
 from attar.manifest import fault, is_condensed, read_manifest
 from attar.real import cache as caching
 from attar.report import page
+from attar.scale.output import is_kept
 from attar.verbs.distill import job_of, result
 from attar.verbs.evaluate import opened
+from attar.verbs.shards import verify_shards
 
 
 def report(folder: Condensed | str | Path, *, out: str | Path | None = None, real: Any = None) -> str:
@@ -61,6 +63,8 @@ def verify(folder: str | Path) -> dict[str, Any]:
         UsageError: nothing is there.
         DataError: the first thing that is wrong.
     """
+    if is_kept(folder):
+        return verify_shards(folder)
     kept = open_condensed(folder)
     manifest = kept.manifest
     return {
