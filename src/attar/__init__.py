@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attar.apply.loader import WeightedLoader, subset
     from attar.condensed import Condensed
     from attar.condensed import open_condensed as open
     from attar.errors import AttarError
@@ -32,6 +33,7 @@ _WHERE = {
     "AttarError": "attar.errors:AttarError",
     "Condensed": "attar.condensed:Condensed",
     "Method": "attar.method:Method",
+    "WeightedLoader": "attar.apply.loader:WeightedLoader",
     "cache": "attar.verbs.look:cache",
     "compare": "attar.verbs.compare:compare",
     "distill": "attar.verbs.distill:distill",
@@ -43,6 +45,7 @@ _WHERE = {
     "report": "attar.verbs.look:report",
     "rerun": "attar.verbs.look:rerun",
     "select": "attar.verbs.distill:select",
+    "subset": "attar.apply.loader:subset",
     "verify": "attar.verbs.look:verify",
 }
 
@@ -50,6 +53,7 @@ __all__ = [
     "AttarError",
     "Condensed",
     "Method",
+    "WeightedLoader",
     "cache",
     "compare",
     "distill",
@@ -61,6 +65,7 @@ __all__ = [
     "report",
     "rerun",
     "select",
+    "subset",
     "verify",
 ]
 
