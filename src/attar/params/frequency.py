@@ -12,6 +12,9 @@ A budget pays for the amplitudes, four bytes each, and for every class's mask, a
 Not as in the official code: the mask is counted; it is found from real images of the class (up to 1000), where that takes the
 first kept images, and mean over channels; ties go to the lower frequency. The transform is orthonormal, so that rates are those
 of pixels (theirs is scaled, with a rate of 1e6 for DM). A class with too few examples repeats them.
+
+Where a class varies is not where it differs from others: of digits of 8 x 8 pixels, class means of 4 frequencies recognise
+0.12 of the test images, of 16 0.61, of 32 0.82.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class Frequency:
     """The amplitudes of the frequencies that explain most of a class's variance."""
 
     share: float = 0.0625
-    "Kept part of the frequencies of every channel; the official code keeps 64 of 1024 for CIFAR-10 with DM."
+    "Kept part of the frequencies of every channel: 64 of 1024 in the official code for CIFAR-10 with DM; small images want more."
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
