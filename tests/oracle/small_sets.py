@@ -34,9 +34,16 @@ def labelled(labels: Sequence[int], *, ids: Sequence[int] | None = None, classes
     )
 
 
-def picked(method: Method, real: RealSet, budget: Budget, x: np.ndarray, seed: int = 0) -> State:
-    """The state of a selector on given features [N, D]; a graph is built on them where it needs one."""
-    res: dict[str, State] = {"features": {"features": torch.from_numpy(np.asarray(x)).float()}}
+def picked(
+    method: Method,
+    real: RealSet,
+    budget: Budget,
+    x: np.ndarray,
+    seed: int = 0,
+    more: dict[str, State] | None = None,
+) -> State:
+    """The state of a selector on given features [N, D] and more resources; a graph is built where it needs one."""
+    res: dict[str, State] = {"features": {"features": torch.from_numpy(np.asarray(x)).float()}, **(more or {})}
     for resource in needed(method):
         if isinstance(resource, Graph):
             outcome = run(resource, real, [None], seed=seed, plan=Plan(), res=res)  # pyright: ignore[reportArgumentType]

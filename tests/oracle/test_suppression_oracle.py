@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from small_sets import check_edges, labelled, picked
 
 from attar.budget import Budget
@@ -70,7 +71,7 @@ def test_d2_is_the_loop(reverse: str, scale: bool, seed: int) -> None:
     value = np.array([1 + np.exp(-d[i][link[i]]).sum() for i in range(n)])
     weight = np.exp(-gamma * d) if reverse == "weighted" else np.ones((n, n))
     picks, gains = loop(value, link, weight, n, clamp=True)
-    method = D2(neighbours=k, gamma=gamma, reverse=reverse, scale=scale)
+    method = D2(difficulty="uniform", neighbours=k, gamma=gamma, reverse=reverse, scale=scale)
     state = picked(method, labelled([0] * n), Budget(rows=n), x)
     assert state["picked"].tolist() == picks
     assert np.allclose(state["gain"], gains, atol=1e-4)
@@ -109,7 +110,7 @@ def test_without_the_clamp_negative_picks_raise_their_neighbours_and_are_still_f
 def test_picks_spread_over_the_blobs() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([m + rng.normal(size=(20, 2)) * 0.1 for m in (0, 5, 10)])
-    for method in (RALF(neighbours=19), D2(neighbours=19)):
+    for method in (RALF(neighbours=19), D2(neighbours=19, difficulty="uniform")):
         state = picked(method, labelled([0] * 60), Budget(rows=3), x)
         assert {i // 20 for i in state["picked"].tolist()} == {0, 1, 2}
 
@@ -117,14 +118,52 @@ def test_picks_spread_over_the_blobs() -> None:
 @pytest.mark.parametrize("kind", [RALF, D2])
 @pytest.mark.parametrize("balanced", [True, False])
 def test_edges(kind: type[RALF] | type[D2], balanced: bool) -> None:
-    check_edges(kind(balanced=balanced, neighbours=3), nested=True)
+    plain = {"difficulty": "uniform"} if kind is D2 else {}
+    check_edges(kind(balanced=balanced, neighbours=3, **plain), nested=True)  # type: ignore[arg-type]
     x = np.ones((4, 2))
     x[2, 0] = np.inf
     with pytest.raises(DataError, match="id 12"):
-        picked(kind(), labelled([0] * 4, ids=[10, 11, 12, 13]), Budget(rows=1), x)
+        picked(kind(**plain), labelled([0] * 4, ids=[10, 11, 12, 13]), Budget(rows=1), x)
 
 
 def test_impossible_settings_are_refused() -> None:
-    for wrong in (lambda: RALF(gamma=-1), lambda: RALF(neighbours=0), lambda: D2(gamma=0), lambda: D2(reverse="no")):
+    for wrong in (
+        lambda: RALF(gamma=-1),
+        lambda: RALF(neighbours=0),
+        lambda: D2(gamma=0),
+        lambda: D2(reverse="no"),
+        lambda: D2(difficulty="aun"),
+    ):
         with pytest.raises(UsageError):
             wrong()
+
+
+@pytest.mark.parametrize("difficulty", ["aum", "forgetting", "el2n"])
+def test_d2_takes_the_difficulty_of_a_training(difficulty: str) -> None:
+    """Small margins, many forgetting events (as many as epochs where nothing was learned) and large errors are hard."""
+    rng = np.random.default_rng(0)
+    n = 30
+    x = rng.normal(size=(n, 3))
+    learned = (rng.uniform(size=n) < 0.7).astype(float)
+    seen = {
+        "aum": rng.normal(size=n),
+        "el2n": rng.uniform(size=n),
+        "forgetting": rng.integers(0, 9, n).astype(float),
+        "learned": learned,
+        "epochs": np.full(n, 10.0),
+        "confidence": np.full(n, 0.5),
+    }
+    hard = {
+        "aum": seen["aum"].max() - seen["aum"],
+        "el2n": seen["el2n"],
+        "forgetting": seen["forgetting"] + 10 * (1 - learned),
+    }[difficulty]
+    d = matrix(x, 2)
+    link = linked(d, 5)
+    w = np.exp(-d) * link
+    picks, gains = loop(hard + w @ hard, link, np.exp(-0.1 * d), n, clamp=True)
+    watched = {"dynamics-0": {name: torch.from_numpy(v) for name, v in seen.items()}}
+    state = picked(D2(difficulty=difficulty, scale=False), labelled([0] * n), Budget(rows=n), x, more=watched)
+    assert np.allclose(state["gain"], gains, atol=1e-4)
+    if difficulty != "forgetting":  # whole numbers tie, and rounding decides
+        assert state["picked"].tolist() == picks

@@ -26,12 +26,23 @@ from attar.budget import Budget
 from attar.errors import UsageError, nearest
 from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
+from attar.resources.dynamics import averaged, dynamics
 from attar.resources.graph import Graph
 from attar.seeds import Seeds
 from attar.select.pick import Picks, groups, pick, rows_of
+from attar.select.rules.ranked import finite
+from attar.select.scores import dynamics as scores
+from attar.select.signals import given
 from attar.select.suppress import Edges, edges_of, summed, suppress
 
 REVERSE = ("weighted", "absolute")
+DIFFICULTY: dict[str, tuple[str, ...]] = {
+    "aum": ("aum",),
+    "forgetting": ("forgetting", "learned", "epochs"),
+    "el2n": ("el2n",),
+    "uniform": (),
+}
+"""What can be the difficulty, and the signals that it is made of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +51,8 @@ class D2(Method):
 
     ``gain`` is the value that was left to a pick when it was picked.
 
-    Cost: the graph (every pair once, by blocks); then O((n + M k) log n). 8 N k bytes.
+    Cost: the training of a network that is watched, unless the difficulty is uniform or given; the graph (every pair once,
+    by blocks); then O((n + M k) log n). 8 N k bytes.
 
     Example:
         >>> attar.select("photos/", method="d2", ipc=10, features="trained")
@@ -51,9 +63,17 @@ class D2(Method):
     features: str = "pixels"
     "What is compared: pixels, random (a randomly initialised network) or trained (a network trained for it)."
     net: str = "convnet"
-    "The network of random and trained features."
-    epochs: int = 10
-    "Epochs of training for trained features."
+    "The network of random and trained features, and the one that is watched."
+    epochs: int = 30
+    "Epochs of the training that tells the difficulty, and of the one for trained features."
+    difficulty: str = "aum"
+    "Where messages start: aum (small margins are hard), forgetting, el2n (signals of a training), or uniform."
+    signals: str = ""
+    "File (.parquet, .npz, .npy) with these signals; columns: those of the set; empty: a network is trained."
+    lr: float = 0.01
+    "Learning rate of that training, falling to 0 along a cosine."
+    batch: int = 256
+    "Largest batch of that training."
     neighbours: int = 5
     "Nearest neighbours of each example."
     gamma: float = 0.1
@@ -71,31 +91,35 @@ class D2(Method):
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)
+        if self.difficulty not in DIFFICULTY:
+            raise UsageError(f"difficulty '{self.difficulty}' is unknown; {nearest(self.difficulty, DIFFICULTY)}")
         if self.reverse not in REVERSE:
             raise UsageError(f"reverse '{self.reverse}' is unknown; {nearest(self.reverse, REVERSE)}")
         self.needs()  # refuses unknown features and networks at once
 
     def needs(self) -> tuple[Any, ...]:
-        """The graph."""
-        return (
-            Graph(
-                k=self.neighbours,
-                within=self.balanced,
-                search=self.search,
-                source=self.features,
-                net=self.net,
-                epochs=self.epochs,
-            ),
+        """The graph, and a training that is watched where the difficulty is not given."""
+        graph = Graph(
+            k=self.neighbours,
+            within=self.balanced,
+            search=self.search,
+            source=self.features,
+            net=self.net,
+            epochs=self.epochs,
         )
+        if self.signals or not DIFFICULTY[self.difficulty]:
+            return (graph,)
+        return graph, *dynamics(1, net=self.net, epochs=self.epochs, lr=self.lr, batch=self.batch)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         """Picks; nothing random."""
+        hard = finite(real, self._difficulty(real, res))
 
         def rule(rows: torch.Tensor, k: int, group: int) -> Picks:
             edges = edges_of(res["graph"], rows)
             edges = scaled(edges) if self.scale else edges
             gamma = self.gamma if self.reverse == "weighted" else 0.0
-            return Picks(*messages(np.ones(len(rows)), edges, k, gamma))
+            return Picks(*messages(hard[rows].numpy(), edges, k, gamma))
 
         return pick(real, budget, rule, balanced=self.balanced)
 
@@ -109,6 +133,16 @@ class D2(Method):
         return Cost(
             flops_per_step=8.0 * len(real) * self.neighbours, memory=30.0 * n * self.neighbours + 8.0 * len(real)
         )
+
+    def _difficulty(self, real: RealSet, res: Resources) -> torch.Tensor:
+        """[N], high = hard."""
+        names = DIFFICULTY[self.difficulty]
+        if not names:
+            return torch.ones(len(real))
+        seen = given(real, self.signals, names) if self.signals else averaged(res, 1, names)
+        if self.difficulty == "aum":
+            return scores.aum(seen, "logit")
+        return scores.el2n(seen) if self.difficulty == "el2n" else scores.forgetting(seen, "epochs")
 
 
 def messages(difficulty: np.ndarray, edges: Edges, k: int, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:
