@@ -49,7 +49,7 @@ def test_a_row_says_what_its_class_says(entry: Entry) -> None:
     assert kind.paper.strip() and entry.family and entry.line
     assert entry.line[-1] != "."
     year = entry.paper[-4:]
-    assert not entry.paper or (year.isdigit() and 1950 < int(year) < 2100)
+    assert not entry.paper or (year.isdigit() and 1900 < int(year) < 2100)
 
 
 @pytest.mark.parametrize("entry", METHODS, ids=lambda e: e.name)
