@@ -23,6 +23,7 @@ from attar.errors import DataError, UsageError
 from attar.io import atomic, png, tensors
 from attar.manifest import DATA, EXACT, MANIFEST, SCHEMA, encode, fault, read_manifest
 from attar.method import Rows
+from attar.real.objects import DETECTION, objects_of, outlined, with_originals
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -32,7 +33,7 @@ MADE = {DATA, EXACT, "preview.png", "README.md"}
 
 @dataclass(eq=False, kw_only=True)
 class Condensed(Dataset):
-    """M kept examples with all that is known of them. As a torch dataset: item i is (image, label).
+    """M kept examples with all that is known of them. As a torch dataset: item i is (image, label), or (image, objects).
 
     Args:
         manifest: the content of ``condensed.json``.
@@ -55,13 +56,20 @@ class Condensed(Dataset):
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
+        if self.task == DETECTION:
+            return self.images[index], self.table["objects"][index].as_py()
         return self.images[index], int(self.labels[index])
 
     @property
     def kind(self) -> str:
         """``subset`` (real rows) or ``synthetic``."""
         return self.manifest["kind"]
+
+    @property
+    def task(self) -> str:
+        """``image-classification``, ``detection`` ..."""
+        return self.manifest.get("task", "")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -76,6 +84,8 @@ class Condensed(Dataset):
     @cached_property
     def labels(self) -> torch.Tensor:
         """int64 [M]."""
+        if "label" not in self.table.column_names:
+            raise UsageError(f"the examples of a set of task '{self.task}' have no one class; use its table")
         return torch.tensor(self.table["label"].to_numpy(), dtype=torch.int64)
 
     @cached_property
@@ -173,9 +183,16 @@ class Condensed(Dataset):
         if self.exact:
             contents[EXACT] = tensors.encode(self.exact)
         if self.bytes8 is not None:
-            contents["preview.png"] = png.encode(preview(self.bytes8, self.labels))
+            contents["preview.png"] = png.encode(self._preview(self.bytes8))
         contents["README.md"] = card.render(self.manifest).encode()
         return {**contents, **self.files}
+
+    def _preview(self, bytes8: torch.Tensor) -> torch.Tensor:
+        """The first pictures of each class, or with their boxes: uint8 [C, H', W']."""
+        if self.task != DETECTION:
+            return preview(bytes8, self.labels)
+        first = self.table.slice(0, 10)
+        return preview(outlined(bytes8[:10], first), torch.zeros(len(first), dtype=torch.int64))
 
     def hf_dataset(self) -> Any:
         """The rows as a ``datasets.Dataset`` (extra ``hf``)."""
@@ -207,6 +224,8 @@ def condense(
         table, bytes8 = real.table.take(pa.array(rows.picked.numpy())), None
         if real.images is not None:
             table, bytes8 = _free(table, "image"), real.raw(rows.picked).cpu()
+        if real.task == DETECTION and "images" in real.source:
+            table = with_originals(table, real.source["images"])
         source_id = pa.array(real.ids[rows.picked].numpy())
         if "label" in rows.columns:
             table = _put(table, "label", pa.array(rows.columns["label"].cpu().numpy()))
@@ -280,7 +299,9 @@ def _manifest(
     recipe: dict[str, Any],
 ) -> dict[str, Any]:
     labels = table["label"].to_numpy() if "label" in table.column_names else np.zeros(0, np.int64)
-    per_class = np.bincount(labels, minlength=real.n_classes).tolist() if real.n_classes else []
+    per_class = (
+        np.bincount(labels, minlength=real.n_classes).tolist() if real.n_classes and real.task != DETECTION else []
+    )
     manifest = {
         "schema": SCHEMA,
         "kind": kind,
@@ -301,6 +322,9 @@ def _manifest(
         "recipe": recipe,
         "scores": [],
     }
+    if real.task == DETECTION:
+        found = objects_of(table).category.bincount(minlength=real.n_classes)
+        manifest["budget"]["objects_per_class"] = found.tolist()
     if bytes8 is not None:
         c, h, w = bytes8.shape[1:]
         manifest["preprocessing"] |= {"channels": c, "height": h, "width": w}
@@ -369,10 +393,12 @@ def _contradiction(
     m, names, space = manifest["budget"]["rows"], manifest["class_names"], manifest["preprocessing"]
     if table.num_rows != m:
         return f"{table.num_rows} rows, not {m}"
-    for column in ("weight", "source_id", *(["label"] if names else [])):
+    detection = manifest["task"] == DETECTION
+    own = ["objects"] if detection else ["label"] if names else []
+    for column in ("weight", "source_id", *own):
         if column not in table.column_names:
             return f"no column '{column}'"
-    if names and not _labelled(table["label"], len(names)):
+    if names and not detection and not _labelled(table["label"], len(names)):
         return f"labels other than 0 to {len(names) - 1}"
     if bytes8 is not None and not len(bytes8[0]) == len(space["mean"]) == len(space["std"]):
         return f"{len(bytes8[0])} channels, but mean and deviation of {len(space['mean'])} and {len(space['std'])}"

@@ -21,7 +21,10 @@ def act(
     *,
     to: Annotated[Path, Parameter(help="Folder or file to write; must not exist.")],
     format: Annotated[
-        Literal["folder", "npz", "pt"], Parameter(help="Class folders of PNG files, 8-bit arrays, or exact tensors.")
+        Literal["folder", "npz", "pt", "coco"],
+        Parameter(
+            help="Class folders of PNG files, 8-bit arrays, exact tensors, or original images with COCO annotations."
+        ),
     ] = "folder",
     json: show.Json = False,
 ) -> None:

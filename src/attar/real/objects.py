@@ -42,6 +42,9 @@ KIND = pa.list_(
 ORIGINAL = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """The type of the column ``original``: an image file as it was found."""
 
+COLOURS = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (255, 127, 14), (148, 103, 189), (23, 190, 207))
+"""Of the boxes of class 0, 1 ... in pictures; then again from the first."""
+
 CROP = 32
 """Pixels of the side that an object is resized to where it is looked at alone."""
 
@@ -140,6 +143,22 @@ def with_originals(table: pa.Table, folder: str | Path) -> pa.Table:
                 raise DataError(f"{path} is no longer there though it was read before; put it back and select again")
             cells.append({"bytes": path.read_bytes(), "path": name})
     return table.append_column(pa.field("original", ORIGINAL), pa.array(cells, ORIGINAL))
+
+
+def outlined(images: torch.Tensor, table: pa.Table) -> torch.Tensor:
+    """The images with their boxes drawn, a colour a class: uint8 [M, C, H, W] of M rows -> uint8 [M, 3, H, W]."""
+    m, c, h, w = images.shape
+    drawn = images.expand(m, 3, h, w).clone() if c == 1 else images.clone()
+    thick = max(1, -(-max(h, w) // 128))  # still seen where the picture is shown small
+    found = objects_of(table)
+    for i, (x, y, bw, bh), k in zip(found.image.tolist(), found.box.tolist(), found.category.tolist()):
+        left, top = min(w - 1, max(0, round(x))), min(h - 1, max(0, round(y)))
+        right, bottom = min(w, max(left + 1, round(x + bw))), min(h, max(top + 1, round(y + bh)))
+        colour = torch.tensor(COLOURS[k % len(COLOURS)], dtype=torch.uint8)[:, None, None]
+        part = drawn[i, :3, top:bottom, left:right]
+        for edge in (part[:, :thick], part[:, -thick:], part[:, :, :thick], part[:, :, -thick:]):
+            edge[:] = colour
+    return drawn
 
 
 @lru_cache(maxsize=4)

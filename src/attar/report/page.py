@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from attar.condensed import Condensed
+from attar.real.objects import DETECTION
 from attar.real.realset import RealSet
 from attar.report import accuracy, facts, losses, pictures, svg, wording
 from attar.report.classes import per_class
@@ -67,7 +68,7 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
         "cost": cost(condensed, n_real, steps),
         "steps": steps,
         "provenance": provenance(condensed, steps),
-        "code": _code(folder, len(condensed)),
+        "code": _code(folder, condensed),
     }
     return template("page.html.j2", context)
 
@@ -116,11 +117,14 @@ def _balance(condensed: Condensed) -> Balance | None:
     return Balance(chart, len(counts) - len(rows), min(sizes), max(sizes))
 
 
-def _code(folder: str, kept: int) -> str:
+def _code(folder: str, condensed: Condensed) -> str:
     """Three lines that open the set and read batches; a JSON string in full Unicode is a Python string too."""
-    lines = (
+    batch = min(256, max(1, len(condensed)))
+    lines = [
         "import attar, torch",
         f"kept = attar.open({json.dumps(folder, ensure_ascii=False)})",
-        f"loader = torch.utils.data.DataLoader(kept, batch_size={min(256, max(1, kept))}, shuffle=True)",
-    )
+        f"loader = torch.utils.data.DataLoader(kept, batch_size={batch}, shuffle=True)",
+    ]
+    if condensed.task == DETECTION:  # images hold any number of objects: no batch of them by itself
+        lines = ["import attar", lines[1], "image, objects = kept[0]"]
     return "\n".join(facts.text(line, 400) for line in lines)

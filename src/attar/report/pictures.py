@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch.nn.functional import interpolate
 
 from attar.condensed import Condensed
 from attar.errors import UsageError
 from attar.io import png
+from attar.real.objects import DETECTION, outlined
 from attar.real.realset import RealSet
 from attar.report.classes import class_name, members
 from attar.report.facts import items
@@ -120,6 +123,9 @@ def gallery(condensed: Condensed, real: RealSet | None = None) -> Gallery | None
     if condensed.bytes8 is None or not len(condensed.bytes8):
         return None
     real = _fitting(condensed, real)
+    if condensed.task == DETECTION:
+        condensed = dataclasses.replace(condensed, bytes8=outlined(condensed.bytes8, condensed.table))
+    assert condensed.bytes8 is not None
     c, h, w = condensed.bytes8.shape[1:]
     groups = members(condensed)
     shown = groups[:CLASSES]
@@ -171,8 +177,14 @@ def _row(
         return Row(name, len(index), None, kept, ())
     pool = _pool(real, k)
     some = pool[torch.randperm(len(pool), generator=Seeds(0).generator("report", -1 if k is None else k))[:n_real]]
-    before = tuple(Tile(_uri(x), f"{name}, real example {j + 1}") for j, x in enumerate(real.raw(some).cpu()))
+    before = tuple(Tile(_uri(x), f"{name}, real example {j + 1}") for j, x in enumerate(_seen(real, some)))
     return Row(name, len(index), len(pool), kept, before)
+
+
+def _seen(real: RealSet, some: torch.Tensor) -> torch.Tensor:
+    """Real examples as they are shown: int64 [n] -> uint8 [n, C, H, W]."""
+    raw = real.raw(some).cpu()
+    return outlined(raw, real.table.take(pa.array(some.numpy()))) if real.task == DETECTION else raw
 
 
 def _pool(real: RealSet, k: int | None) -> torch.Tensor:

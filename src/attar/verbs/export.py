@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+import json
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
 
 from attar.condensed import Condensed, open_condensed
-from attar.errors import UsageError, nearest
+from attar.errors import DataError, UsageError, nearest
 from attar.io import atomic, png
 
-FORMATS = ("folder", "npz", "pt")
+FORMATS = ("folder", "npz", "pt", "coco")
 
 
 def export(condensed: Condensed | str | Path, *, to: str | Path, format: str = "folder") -> Path:
@@ -22,10 +23,12 @@ def export(condensed: Condensed | str | Path, *, to: str | Path, format: str = "
         to: the folder or file to write; it must not exist.
         format: ``folder`` (8-bit pictures, ``INDEX.png`` in a folder for each class), ``npz`` (``images`` uint8
             [M, H, W, C], ``labels``, ``class_names``), ``pt`` (``images`` float32 [M, C, H, W] in the normalised space,
-            exact, ``labels``, ``mean``, ``std``; a plain dictionary of tensors that ``weights_only`` loads).
+            exact, ``labels``, ``mean``, ``std``; a plain dictionary of tensors that ``weights_only`` loads), ``coco`` (of a
+            detection set: ``images/`` with the original files, and ``train.json`` with their own records).
 
     Raises:
-        UsageError: an unknown format, or ``to`` exists.
+        UsageError: an unknown format, one that the set is not for, or ``to`` exists.
+        DataError: a file name that would leave the folder.
     """
     if format not in FORMATS:
         raise UsageError(f"format '{format}' is unknown; {nearest(format, FORMATS)}")
@@ -35,7 +38,9 @@ def export(condensed: Condensed | str | Path, *, to: str | Path, format: str = "
     kept = condensed if isinstance(condensed, Condensed) else open_condensed(condensed)
     if kept.bytes8 is None:
         raise UsageError("only sets of images can be exported; read data/train.parquet instead")
-    if format == "folder":
+    if format == "coco":
+        _coco(kept, to)
+    elif format == "folder":
         _folder(kept, kept.bytes8, to)
     else:
         atomic.write_bytes(to, _npz(kept, kept.bytes8) if format == "npz" else _pt(kept))
@@ -47,6 +52,33 @@ def _folder(kept: Condensed, bytes8: torch.Tensor, to: Path) -> None:
     with atomic.folder(to) as tmp:
         for i, (image, label) in enumerate(zip(bytes8, kept.labels.tolist())):
             atomic.write_new(tmp / folders[label] / f"{i:06d}.png", png.encode(image))
+
+
+def _coco(kept: Condensed, to: Path) -> None:
+    """The original files and records, in the order of the source."""
+    if not {"original", "objects", "coco"} <= set(kept.table.column_names):
+        raise UsageError(
+            "only a selection from COCO annotations can be exported as coco; this set has no original images and records"
+        )
+    rows = sorted(kept.table.to_pylist(), key=lambda row: row["source_id"])
+    files = {_inner(row["original"]["path"]): row["original"]["bytes"] for row in rows}
+    page = {
+        **kept.manifest["source"].get("coco", {}),
+        "images": [json.loads(row["coco"]["record"]) for row in rows],
+        "annotations": [json.loads(o["annotation"]) for row in rows for o in row["objects"]],
+    }
+    with atomic.folder(to) as tmp:
+        for name, data in files.items():
+            atomic.write_new(tmp / "images" / name, data)
+        atomic.write_new(tmp / "train.json", json.dumps(page, ensure_ascii=False, indent=1).encode())
+
+
+def _inner(name: str) -> str:
+    """A file name of an artifact, which may come from a stranger, as one inside a folder."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or set("\\:\0") & set(name):
+        raise DataError(f"the set holds an image called {name!r}, no file inside a folder; do not export it")
+    return name
 
 
 def folder_name(k: int, name: str) -> str:
