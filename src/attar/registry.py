@@ -77,6 +77,7 @@ METHODS: tuple[Entry, ...] = (
     Entry("ftd", "attar.distill.ftd:FTD", "distill", "trajectory matching", "Du et al. 2023", "MTT of experts in flat valleys, with averaged images"),
     Entry("datm", "attar.distill.datm:DATM", "distill", "trajectory matching", "Guo et al. 2024", "FTD's experts at epochs as hard as the budget allows, learned labels"),
     Entry("dream", "attar.distill.dream:DREAM", "distill", "gradient matching", "Liu et al. 2023", "IDC on the images that stand for clusters"),
+    Entry("wmdd", "attar.distill.wmdd:WMDD", "distill", "distribution matching", "Liu et al. 2025", "matches barycentres and batch-norm statistics of each class"),
     Entry("idm", "attar.distill.idm:IDM", "distill", "distribution matching", "Zhao et al. 2023", "matches mean features under a queue of trained networks"),
     Entry("ncfm", "attar.distill.ncfm:NCFM", "distill", "distribution matching", "Wang et al. 2025", "matches characteristic functions at random frequencies"),
 )  # fmt: skip

@@ -26,7 +26,11 @@ HASTY = {"idc": {"lr_img": 0.5}}
 IDC's was picked out of nine that were tried on this same toy: that it passes shows that its loss teaches something, and
 nothing of the published rate, at which it stays below random here."""
 
-ABLE = {"datm": {"start": "real"}, "forgetting": {"lr": 0.5}}
+ABLE = {
+    "datm": {"start": "real"},
+    "forgetting": {"lr": 0.5},
+    "wmdd": {"net": "convnet:width=8:depth=1:norm=batch", "start": "real"},  # statistics are those of batch norms
+}
 """Settings of methods that rightly refuse what the toys give, or see nothing in it: no expert of a few batches knows every
 class, and nothing is forgotten in four epochs at a usual rate."""
 

@@ -151,6 +151,21 @@ class Net:
             )
         return self._enter(params, x, train, update, "layers")
 
+    def norms(self, params: Mapping[str, torch.Tensor], x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """[B, C, H, W] -> what enters each batch norm, [B, C', H', W'] in the order in which it comes; and the features.
+
+        One forward in evaluation mode; not under ``torch.compile``.
+        """
+        seen: list[torch.Tensor] = []
+        batch_norms = [m for m in vars(self)["_eval"].modules() if isinstance(m, _BatchNorm)]
+        taps = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for m in batch_norms]
+        try:
+            features = self.features(params, x, train=False)
+        finally:
+            for tap in taps:
+                tap.remove()
+        return seen, features
+
     def _enter(self, params: Mapping[str, torch.Tensor], x: torch.Tensor, train: bool, update: bool, want: Want) -> Any:
         mode = "eval" if not train else "train" if update else "still"
         skeleton: Skeleton = getattr(self, f"_{mode}")
