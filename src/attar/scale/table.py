@@ -10,8 +10,10 @@ import numpy as np
 from attar.errors import UsageError, nearest
 from attar.scale import census, output
 from attar.scale.el2n import EL2N
+from attar.scale.kcenter import KCenter
 from attar.scale.random import Random
 from attar.scale.score import Score
+from attar.scale.semdedup import SemDeDup
 from attar.scale.work import SURVEY, Work
 
 Task = Callable[[Work, str, int], tuple[dict[str, np.ndarray], dict[str, Any]]]
@@ -21,6 +23,8 @@ METHODS: dict[str, tuple[type, str]] = {
     "random": (Random, "random rows, the baseline to beat"),
     "score": (Score, "by a score column, with a rule"),
     "el2n": (EL2N, "by the error of a linear head, averaged over its epochs, with a rule"),
+    "kcenter": (KCenter, "farthest-first cover, in two rounds"),
+    "semdedup": (SemDeDup, "without rows that are nearly the same as another"),
 }
 """Name -> class and one line."""
 

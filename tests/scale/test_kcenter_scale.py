@@ -1,0 +1,88 @@
+"""k-center in two rounds beside both rounds by plain loops, and one part beside the method in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from scale_kit import kept_ids, rows, select, written
+
+from attar import chance
+from attar.errors import UsageError
+from attar.select.kcenter import central, farthest_first
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def greedy(x: np.ndarray, k: int, point: np.ndarray) -> list[int]:
+    """Farthest first by the definition: float64 [n, D]."""
+    distance = np.sqrt(((x[:, None] - x[None]) ** 2).sum(-1))
+    picks = [int(((x - point) ** 2).sum(1).argmin())]
+    while len(picks) < k:
+        near = distance[:, picks].min(1)
+        near[picks] = -1
+        picks.append(int(near.argmax()))
+    return picks
+
+
+def ranked(out: Path) -> list[int]:
+    """Ids of the picks in their order."""
+    found = pq.read_table(out / "scores.parquet").to_pydict()
+    return [i for _, i in sorted((r, i) for r, i in zip(found["rank"], found["id"]) if r is not None)]
+
+
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_picks_are_those_of_two_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    monkeypatch.setattr("attar.scale.scatter.CHUNK", 200 * 4)
+    found = rows()
+    select(written(tmp_path / "in", found), tmp_path / "out", "kcenter", {"rows": 25}, m={"share": share})
+    order = np.argsort(found["id"])
+    ids, x = found["id"][order], found["embedding"][order].astype(np.float64)
+    part = chance.keys(ids, chance.number(0, "part")) % np.uint64(3)
+    union = [p for m in range(3) for p in _inside(x, np.flatnonzero(part == m), int(np.ceil(25 * share)))]
+    union = np.sort(np.array(union))
+    picks = union[greedy(x[union], 25, x.mean(0))]
+    assert ranked(tmp_path / "out") == ids[picks].tolist()
+    assert kept_ids(tmp_path / "out") == set(ids[picks].tolist())
+
+
+def _inside(x: np.ndarray, rows: np.ndarray, k: int) -> list[int]:
+    return rows[greedy(x[rows], k, x[rows].mean(0))].tolist()
+
+
+def test_one_part_is_the_method_in_memory(tmp_path: Path) -> None:
+    found = rows()
+    found["embedding"][300:] = found["embedding"][:300]  # every row has its twin
+    out = tmp_path / "out"
+    select(written(tmp_path / "in", found), out, "kcenter", {"rows": 310})
+    order = np.argsort(found["id"])
+    x = torch.from_numpy(found["embedding"][order])
+    picks, gain = farthest_first(x, 310, central(x))
+    assert ranked(out)[:300] == found["id"][order][picks.numpy()].tolist()[:300]
+    scores = pq.read_table(out / "scores.parquet").to_pydict()
+    mine = [s for _, s in sorted((r, s) for r, s in zip(scores["rank"], scores["score"]) if r is not None)]
+    assert np.allclose(mine, gain.numpy(), atol=1e-5)
+    assert mine[300:] == [0.0] * 10
+
+
+def test_picks_do_not_see_how_rows_are_cut_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attar.scale.scatter.CHUNK", 200 * 4)
+    found, mixed = rows(), np.random.default_rng(3).permutation(600)
+    select(written(tmp_path / "a", found), tmp_path / "out-a", "kcenter", {"rows": 25})
+    other = written(tmp_path / "b", {k: v[mixed] for k, v in found.items()}, shards=5, group=33)
+    select(other, tmp_path / "out-b", "kcenter", {"rows": 25})
+    assert ranked(tmp_path / "out-a") == ranked(tmp_path / "out-b")
+
+
+def test_too_small_a_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("attar.scale.scatter.CHUNK", 200 * 4)
+    with pytest.raises(UsageError, match="leaves 24 picks of round 1 for the 25"):
+        select(written(tmp_path / "in", rows()), tmp_path / "out", "kcenter", {"rows": 25}, m={"share": 0.3})
+
+
+def test_classes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no --balanced"):
+        select(written(tmp_path / "in", rows()), tmp_path / "out", "kcenter", {"ipc": 2})
