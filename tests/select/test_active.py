@@ -187,6 +187,7 @@ def test_a_person_gives_the_labels_that_the_column_would(tmp_path: Path) -> None
                 Waiting, match=rf"^{n} examples of round {turn} of 2 wait for labels in .*labels.csv; write apple"
             ):
                 attar.select(**call)
+            assert list((tmp_path / "kept.attar-run").glob("state-*"))
         assert len(fill(tmp_path / "labels.csv", names.__getitem__)) == sum((3, 2, 2)[: turn + 1])
     kept = attar.select(**call)
     assert kept.table["source_id"].to_pylist() == wanted.table["source_id"].to_pylist()
