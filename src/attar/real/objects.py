@@ -63,16 +63,16 @@ class Objects(NamedTuple):
     category: torch.Tensor
 
 
-def objects_of(table: pa.Table) -> Objects:
-    """The objects of a table with the column ``objects``; a crowd is no object and is left out."""
+def objects_of(table: pa.Table, *, crowds: bool = False) -> Objects:
+    """The objects of a table with the column ``objects``; a crowd is no object and is left out, or asked for alone."""
     column = table["objects"].combine_chunks()
     column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
     flat = column.flatten()
     image = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
     box = flat.field("bbox").flatten().to_numpy(zero_copy_only=False).reshape(-1, 4)  # [O*4] -> [O, 4]
-    single = ~flat.field("iscrowd").to_numpy(zero_copy_only=False).astype(bool)
+    wanted = flat.field("iscrowd").to_numpy(zero_copy_only=False).astype(bool) == crowds
     category = flat.field("category").to_numpy(zero_copy_only=False).astype(np.int64)
-    return Objects(*(torch.from_numpy(np.ascontiguousarray(a[single])) for a in (image, box, category)))
+    return Objects(*(torch.from_numpy(np.ascontiguousarray(a[wanted])) for a in (image, box, category)))
 
 
 def fitted(table: pa.Table, size: tuple[int, int], resize: str) -> pa.Table:
