@@ -1,4 +1,4 @@
-"""Detectors trained on chosen images of bccd: ``OMP_NUM_THREADS=1 python benchmarks/detection.py --data $ATTAR_DATA``.
+"""Detectors trained on chosen images of bccd: ``OMP_NUM_THREADS=1 python benchmarks/detection.py``.
 
 CSOD beside random images, which are drawn anew for every seed; the detector is that of :mod:`attar.evaluate.detection`, the
 same course for all. A row is one training, kept as it ends, so that a run that was stopped goes on; the last rows are means
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Any
 
-from rows import RESULTS, Rows, command, environment
+from rows import HERE, RESULTS, Rows, command, environment
 
 SET, SIZE = "bccd", (120, 160)
 METHODS: dict[str, dict[str, Any]] = {"csod": {}, "random": {}}
@@ -51,7 +52,6 @@ def together(found: Rows, key: dict[str, Any], seeds: int) -> dict[str, Any]:
 def main() -> None:
     """All rows that are not there yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="the folder that holds bccd, as in $ATTAR_DATA")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS / "detection.jsonl")
     asked = parser.parse_args()
@@ -59,12 +59,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     found = Rows(asked.out)
+    source = Path(os.environ.get("ATTAR_DATA", HERE.parents[1] / "shared" / "data")) / SET
     for rows in BUDGETS:
         for method in METHODS:
             key = {"set": SET, "method": method, "rows": rows}
             for seed in range(asked.seeds):
                 if found.find(**key, seed=seed) is None:
-                    found.put(once(asked.data / SET, method, rows, seed), **key, seed=seed)
+                    found.put(once(source, method, rows, seed), **key, seed=seed)
             found.put(together(found, key, asked.seeds), **key, seed="all")
             print(found.find(**key, seed="all"), flush=True)
 

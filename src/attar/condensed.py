@@ -302,13 +302,14 @@ def _manifest(
     per_class = (
         np.bincount(labels, minlength=real.n_classes).tolist() if real.n_classes and real.task != DETECTION else []
     )
+    source = {k: v for k, v in real.source.items() if k != "images"}  # a folder of this machine
     manifest = {
         "schema": SCHEMA,
         "kind": kind,
         "task": real.task,
         "class_names": list(real.class_names),
         "lineage": lineage,
-        "source": {"name": real.name, "rows": len(real), "fingerprint": real.fingerprint, **real.source},
+        "source": {"name": real.name, "rows": len(real), "fingerprint": real.fingerprint, **source},
         "budget": {
             **(budget or {}),
             "rows": table.num_rows,
