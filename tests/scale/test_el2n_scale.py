@@ -52,7 +52,7 @@ def test_the_head_learns_and_wrong_labels_score_high(tmp_path: Path) -> None:
     found["label"][wrong] = (found["label"][wrong] + 1) % 3
     order = np.argsort(found["label"], kind="stable")  # every shard has a class of its own
     source = written(tmp_path / "in", {k: v[order] for k, v in found.items()})
-    select(source, tmp_path / "out", "el2n", {"rows": 30}, m={"rule": "top"})
+    select(source, tmp_path / "out", "el2n", {"rows": 30}, m={"rule": "top", "epochs": 3})
     scores = pq.read_table(tmp_path / "out" / "scores.parquet")
     highest = set(np.array(scores["id"])[np.argsort(-scores["score"].to_numpy())[:30]].tolist())
     assert len(highest & set(found["id"][wrong].tolist())) >= 27

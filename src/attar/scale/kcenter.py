@@ -133,7 +133,7 @@ def together(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], d
     k, parts = int(work.parts.one("part", -1, "k")[0]), range(parts_of(work.job))
     ids = np.concatenate([work.parts.one("part", p, "id") for p in parts])
     x = np.concatenate([work.parts.one("part", p, "x") for p in parts])
-    mean = sum(work.parts.one("part", p, "sum") for p in parts) / work.job.rows
+    mean = np.sum([work.parts.one("part", p, "sum") for p in parts], axis=0) / work.job.rows
     order = np.argsort(ids)
     ids, x = ids[order], x[order]
     if len(x) < k:

@@ -107,7 +107,7 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
         manifest = output.verify(request.out)
         _remove(request.running)
         return manifest
-    with lock(request.running / "lock", str(request.out)):
+    with _forgotten_if_empty(request.running), lock(request.running / "lock", str(request.out)):
         work = Work(claimed(request.running, job))
         with executor(request, work) as workers:
             stage = Stage(work, workers, memory.parsed(request.reading.memory), most(request.reading), progress)
@@ -329,6 +329,17 @@ def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, fl
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }
+
+
+@contextmanager
+def _forgotten_if_empty(running: Path) -> Iterator[None]:
+    """Removes the folder of a run that ended before anything was finished."""
+    try:
+        yield
+    except BaseException:
+        if not any(running.rglob("*.part")):
+            _remove(running)
+        raise
 
 
 def _remove(running: Path) -> None:

@@ -94,7 +94,7 @@ def found(source: str) -> list[str]:
     names = sorted(f.path for f in inside if f.type == pafs.FileType.File and is_shard(f.path, path))
     if not names:
         raise DataError(f"{source} holds no parquet shard; give a folder of files that end in .parquet")
-    return [name if "://" not in source else f"{source.partition('://')[0]}://{name.lstrip('/')}" for name in names]
+    return [files.handler.fs.unstrip_protocol(name) for name in names] if "://" in source else names
 
 
 def is_shard(path: str, root: str) -> bool:

@@ -1,0 +1,216 @@
+"""Bad input: one sentence that names the place, the right exit code, and finished pieces are kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scale_kit import content, kept_ids, rows, select, table, written
+
+from attar.cli.main import run
+from attar.errors import AttarError, DataError, ResourceError, UsageError
+
+pytestmark = pytest.mark.usefixtures("here")
+
+Found = dict[str, np.ndarray]
+
+
+@pytest.mark.parametrize(("value", "features"), [(np.nan, "fixed"), (np.inf, "list"), (3e30, "fixed")])
+def test_features_that_are_not_finite_name_shard_and_row(
+    tmp_path: Path, value: float, features: str, here: list[tuple[str, int]]
+) -> None:
+    found = rows()
+    found["embedding"][437, 2] = value  # row 37 of the third shard
+    source = written(tmp_path / "in", found, features=features)
+    with pytest.raises(DataError, match=r"part-2.parquet, row 37 has features that are NaN, infinite or too large"):
+        select(source, tmp_path / "out", "el2n", {"rows": 50}, m={"epochs": 1})
+    done = [unit for step, unit in here if step == "survey"]
+    assert len(done) >= 6
+    found["embedding"][437, 2] = 0
+    written(tmp_path / "mended", found, features=features)
+    (tmp_path / "mended" / "part-2.parquet").replace(source / "part-2.parquet")
+    here.clear()
+    select(source, tmp_path / "out", "el2n", {"rows": 50}, m={"epochs": 1})
+    again = [unit for step, unit in here if step == "survey"]
+    assert not set(done[:6]) & set(again)  # those of the other shards
+    select(source, tmp_path / "new", "el2n", {"rows": 50}, m={"epochs": 1})
+    assert content(tmp_path / "out") == content(tmp_path / "new")
+
+
+def test_features_that_are_missing_name_shard_and_row(tmp_path: Path) -> None:
+    source = written(tmp_path / "in", rows())
+    damaged = pq.read_table(source / "part-1.parquet").to_pylist()
+    damaged[5]["embedding"] = None
+    schema = pq.read_schema(source / "part-1.parquet")
+    pq.write_table(table(rows()).from_pylist(damaged, schema=schema), source / "part-1.parquet")
+    with pytest.raises(DataError, match=r"part-1.parquet, row 5 has no features"):
+        select(source, tmp_path / "out", "kcenter", {"rows": 50})
+
+
+def test_an_infinite_score_names_shard_and_row(tmp_path: Path) -> None:
+    found = rows()
+    found["score"][201] = np.inf
+    with pytest.raises(DataError, match=r"part-1.parquet, row 1 has the score inf"):
+        select(written(tmp_path / "in", found), tmp_path / "out", "score", {"rows": 50})
+
+
+def test_fewer_rows_than_the_budget(tmp_path: Path, here: list[tuple[str, int]]) -> None:
+    with pytest.raises(DataError, match="rows 601 asks for 601 rows but there are 600; lower it"):
+        select(written(tmp_path / "in", rows()), tmp_path / "out", "random", {"rows": 601})
+    assert not here  # before any work
+    with pytest.raises(DataError, match=r"asks for 300 examples of every class but class '\d' has"):
+        select(tmp_path / "in", tmp_path / "out", "random", {"ipc": 300})
+
+
+def test_a_class_of_which_nothing_would_be_left(tmp_path: Path) -> None:
+    source = written(tmp_path / "in", rows())
+    with pytest.raises(DataError, match="rows 2 keeps 2 rows of 3 classes and so nothing of class '2'"):
+        select(source, tmp_path / "out", "random", {"rows": 2}, balanced=True)
+    manifest = select(source, tmp_path / "few", "random", {"rows": 1})
+    assert len(manifest["notes"]) == 2 and manifest["notes"][0].startswith("nothing is kept of class")
+
+
+def test_one_class_is_too_few_for_el2n(tmp_path: Path) -> None:
+    found = rows()
+    found["label"][:] = 4
+    with pytest.raises(DataError, match="at least two classes, but all labels are '4'"):
+        select(written(tmp_path / "in", found), tmp_path / "out", "el2n", {"rows": 50})
+
+
+def test_ids_that_repeat_across_shards_name_both_rows(tmp_path: Path) -> None:
+    found = rows()
+    found["id"][450] = found["id"][3]
+    source = written(tmp_path / "in", found)
+    wanted = rf"id {found['id'][3]} stands in .*part-0.parquet, row 3 and in .*part-2.parquet, row 50"
+    with pytest.raises(DataError, match=wanted):
+        select(source, tmp_path / "out", "random", {"rows": 50})
+    select(source, tmp_path / "none", "random", {"rows": 50}, id_column="none")
+
+
+@pytest.mark.parametrize("keep", [0, 100, -9])
+def test_a_truncated_shard(tmp_path: Path, keep: int) -> None:
+    source = written(tmp_path / "in", rows())
+    data = (source / "part-1.parquet").read_bytes()
+    (source / "part-1.parquet").write_bytes(data[:keep])
+    with pytest.raises(DataError, match=r"part-1.parquet is not a readable parquet file .*restore it from a copy"):
+        select(source, tmp_path / "out", "random", {"rows": 50})
+
+
+def test_a_shard_with_a_hole(tmp_path: Path) -> None:
+    source = written(tmp_path / "in", rows())
+    data = bytearray((source / "part-1.parquet").read_bytes())
+    data[4:2000] = bytes(1996)
+    (source / "part-1.parquet").write_bytes(data)
+    with pytest.raises(DataError, match=r"part-1.parquet"):
+        select(source, tmp_path / "out", "el2n", {"rows": 50})
+
+
+def other_type(found: Found) -> Found:
+    return {**found, "label": found["label"].astype(np.float64)}
+
+
+def other_columns(found: Found) -> Found:
+    return {k: v for k, v in found.items() if k != "text"}
+
+
+def other_width(found: Found) -> Found:
+    return {**found, "embedding": found["embedding"][:, :3]}
+
+
+@pytest.mark.parametrize("features", ["fixed", "list"])
+@pytest.mark.parametrize("change", [other_type, other_columns, other_width])
+def test_another_schema_or_dimension_between_shards(
+    tmp_path: Path, change: Callable[[Found], Found], features: str
+) -> None:
+    found = rows()
+    source = written(tmp_path / "in", found, features=features)
+    pq.write_table(table(change(found), features), source / "part-3.parquet")
+    listed = change is other_width and features == "list"
+    wanted = "row 0 has 3 features where the first row has 4" if listed else "other columns than .*part-0.parquet: '"
+    with pytest.raises(DataError, match=f"part-3.parquet.*{wanted}"):
+        select(source, tmp_path / "out", "el2n", {"rows": 50}, id_column="none")
+
+
+def test_a_bound_too_small_for_one_block_is_refused_with_the_number(tmp_path: Path) -> None:
+    source = written(tmp_path / "in", rows())
+    with pytest.raises(ResourceError, match=r"--memory of 50 MB is too small: .* give --memory (\d+)MB or more") as e:
+        select(source, tmp_path / "out", "random", {"rows": 50}, memory="50MB")
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    least = str(e.value).partition("give --memory ")[2].split()[0]
+    select(source, tmp_path / "out", "random", {"rows": 50}, memory=least.replace("MB", "000KB"))
+
+
+def test_an_empty_folder_and_none(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(DataError, match="holds no parquet shard"):
+        select(tmp_path / "in", tmp_path / "out", "random", {"rows": 50})
+    with pytest.raises(UsageError, match="there is nothing at"):
+        select(tmp_path / "no", tmp_path / "out", "random", {"rows": 50})
+    with pytest.raises(DataError, match="have no rows"):
+        none = {k: v[:0] for k, v in rows().items()}
+        pq.write_table(table(none), tmp_path / "in" / "a.parquet")
+        select(tmp_path / "in", tmp_path / "out", "random", {"rows": 50})
+
+
+def test_an_unfinished_run_with_other_settings_is_not_taken_over(tmp_path: Path) -> None:
+    found = rows()
+    found["embedding"][437, 2] = np.nan
+    source = written(tmp_path / "in", found)
+    for rule, kind in (("ccs", DataError), ("top", UsageError)):
+        with pytest.raises(kind):
+            select(source, tmp_path / "out", "el2n", {"rows": 50}, m={"rule": rule})
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--method", "el2m", "--keep", "0.1"], 2, "there is no method 'el2m' for shards; did you mean 'el2n'?"),
+        (["--method", "random"], 2, "say how much to keep"),
+        (["--method", "random", "--keep", "2"], 2, "not a share"),
+        (["--method", "score", "--rule", "cs", "--keep", "0.1"], 2, "there is no rule 'cs' for shards"),
+        (["--method", "random", "--keep", "0.1", "--memory", "much"], 2, "memory=much is not a size"),
+        (["--method", "random", "--keep", "0.1", "--memory", "10MB"], 4, "too small"),
+        (["--method", "semdedup", "--threshold", "0.1", "--keep", "0.1"], 2, "not both"),
+        (["--method", "kcenter", "--rows", "5", "--features-column", "x"], 3, "has no column 'x'"),
+        (["--method", "el2n", "--rows", "5", "--label-column", "none"], 3, "needs labels"),
+    ],
+)
+def test_the_command_says_one_sentence(
+    tmp_path: Path, words: list[str], code: int, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = written(tmp_path / "in", rows(n=60))
+    assert run(["select", str(source), *words, "--on", "local", "--out", str(tmp_path / "out")]) == code
+    told = capfd.readouterr().err.strip()
+    assert said in told and "\n" not in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_and_its_check(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = written(tmp_path / "in", rows(n=60))
+    words = ["--method", "score", "--rule", "ccs", "--keep", "0.1", "--on", "local", "--memory", "2GB", "--workers", "1"]
+    assert run(["select", str(source), *words, "--json", "--out", str(tmp_path / "out")]) == 0
+    assert json.loads(capfd.readouterr().out)["rows"] == 6
+    assert run(["verify", str(tmp_path / "out")]) == 0
+    part = next((tmp_path / "out" / "data").iterdir())
+    part.write_bytes(part.read_bytes()[:-1] + b"\0")
+    capfd.readouterr()
+    assert run(["verify", str(tmp_path / "out")]) == 3
+    assert "was changed after it was written" in capfd.readouterr().err
+
+
+def test_python_and_addresses(tmp_path: Path) -> None:
+    import attar
+
+    pytest.importorskip("fsspec")
+    source = written(tmp_path / "in", rows())
+    settings: dict[str, Any] = {"method": "random", "rows": 50, "on": "local", "workers": 1}
+    attar.select(source, out=tmp_path / "a", **settings)
+    attar.select(f"file://{source}", out=tmp_path / "b", **settings)
+    assert kept_ids(tmp_path / "a") == kept_ids(tmp_path / "b")
+    with pytest.raises(AttarError, match="there is nothing at"):
+        attar.select(f"file://{source}-no", out=tmp_path / "c", **settings)
