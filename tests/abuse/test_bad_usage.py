@@ -115,7 +115,7 @@ USAGE = {
     "frobnicate": "there is no command 'frobnicate'; known: cache, compare, distill",
     "distil digits": "there is no command 'distil'; did you mean 'distill'?",
     "--frobnicate": "there is no option --frobnicate without a command; see attar --help",
-    "distill digits --method zzz": "there is no method 'zzz'; known: cafe, datadam, dc",
+    "distill digits --method zzz": "there is no method 'zzz'; known: ",
     "distill digits --method": "--method needs a value; see attar distill --help",
     "distill digits --method :": "module '' cannot be imported",
     "distill digits --method no.such:Thing": "module 'no.such' cannot be imported (No module named 'no')",
@@ -137,7 +137,7 @@ USAGE = {
     "distill digits --dtype int8": 'invalid value "int8" for --dtype. Choose from: "float32", "bfloat16"',
     "export good --to x --format zip": 'invalid value "zip" for --format. Choose from: "folder", "npz", "pt"',
     "distill digits --resize stretch": 'invalid value "stretch" for --resize. Choose from: "crop", "squash", "pad"',
-    "methods foo": "there is no method 'foo'; known: cafe, datadam, dc",
+    "methods foo": "there is no method 'foo'; known: ",
     "cache --purge foo": "has no kind 'foo'; ",
     # budgets
     "select digits --ipc 0": "ipc=0 must be a whole number of at least 1",
