@@ -2,9 +2,9 @@
 
 Writes ``reliability.json`` beside this file. At random: SIGKILL at a uniformly random instant of a process's life, again
 and again until the work ends by itself; towards ``--kills`` count those after the work's first checkpoint alone, and where
-work has no checkpoints (scores, caches, exports) each writer gets as many kills after its first write. At
-every point: a kill, a full disk and a refused permission at each create, write, fsync, rename and remove that the code
-does. The machinery is that of ``tests/kill``.
+work has no checkpoints (scores, caches, exports) each writer gets as many kills after its first write. Every registered
+method is such a writer. At every point, for the writers of ``tests/kill``: a kill, a full disk and a refused permission at
+each create, write, fsync, rename and remove that the code does. The machinery is that of ``tests/kill``.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Runs all trials; the exit code is 1 where something broke."""
     given = arguments()
-    names = [n.strip() for n in given.writers.split(";")] if given.writers else list(trials.WRITERS)
+    known = trials.WRITERS | {w.name: w for w in trials.every_method()}
+    writers = [known[n.strip()] for n in given.writers.split(";")] if given.writers else list(known.values())
     acts = [a for a in given.points.split(",") if a]
     began = time.time()
     with tempfile.TemporaryDirectory(dir=given.at) as place, Zygote(notes(Path(place))) as zygote:
         rows = []
-        share = -(-given.kills // (sum(trials.WRITERS[name].saves for name in names) or len(names)))
-        for i, name in enumerate(names):
-            rows.append(row(zygote, trials.WRITERS[name], Path(place) / str(i), share, given.seed, acts))
+        share = -(-given.kills // (sum(writer.saves for writer in writers) or len(writers)))
+        for i, writer in enumerate(writers):
+            rows.append(row(zygote, writer, Path(place) / str(i), share, given.seed, acts))
     result = {**facts(given, began), "totals": totals(rows), "writers": rows}
     given.out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result["totals"], indent=2))
@@ -77,8 +78,8 @@ def row(zygote: Zygote, writer: trials.Writer, place: Path, kills: int, seed: in
         trials.at_random(bench, rng, tally)
     found: dict[str, Any] = {"writer": writer.name, "seconds": round(bench.seconds, 3), "random": tally.facts()}
     good = tally.good
-    brief = trials.Bench(zygote, writer.shorter(), place / "points")
-    for act in acts:
+    brief = trials.Bench(zygote, writer.shorter(), place / "points") if acts and writer.everywhere else None
+    for act in acts if brief else ():
         tally = trials.Tally()
         trials.at_every_point(brief, act, tally)
         found[act] = {"points": len(brief.trail), **tally.facts()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trials import WRITERS, Bench
+from trials import WRITERS, Bench, every_method
 from zygote import Zygote
 
 if sys.platform != "linux":
@@ -45,7 +45,8 @@ class Benches:
 
     def __call__(self, name: str, *, shorter: bool = False) -> Bench:
         if (name, shorter) not in self.made:
-            writer = WRITERS[name].shorter() if shorter else WRITERS[name]
+            known = WRITERS | {w.name: w for w in every_method()}
+            writer = known[name].shorter() if shorter else known[name]
             self.made[name, shorter] = Bench(self.zygote, writer, self.place / f"bench-{len(self.made)}")
         return self.made[name, shorter]
 

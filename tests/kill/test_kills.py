@@ -8,7 +8,14 @@ from collections.abc import Callable
 import pytest
 from trials import Bench, Tally, at_every_point, at_random
 
-RANDOM = ("distill dm", "distill dm, ipc 1 and 2", "select herding, trained features", "evaluate by two renames")
+RANDOM = (
+    "distill dm",
+    "distill dm, ipc 1 and 2",
+    "select herding, trained features",
+    "evaluate by two renames",
+    "small mtt",
+    "small el2n",
+)
 
 
 @pytest.mark.parametrize("name", RANDOM)

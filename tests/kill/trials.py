@@ -21,6 +21,9 @@ from typing import Any
 
 from zygote import BROKEN, Child, Trap, Zygote
 
+from attar import registry
+from attar.testing.trial import method_of
+
 MOST = 6
 """Kills in one trial; then the work is left alone."""
 EXACT = ("train.parquet", "tensors.safetensors", "pixels.u8", "table.arrow", "index.safetensors")
@@ -35,7 +38,7 @@ class Writer:
     Args:
         work: its name in ``works.WORKS``, with ``settings``. before: the work that fills its home first.
         brief: settings that make it shorter, for trials at every point.
-        saves: whether it has checkpoints.
+        saves: whether it has checkpoints. everywhere: whether it is killed at every point too, or at random alone.
     """
 
     name: str
@@ -44,10 +47,25 @@ class Writer:
     before: str = "nothing"
     brief: dict[str, Any] = field(default_factory=dict)
     saves: bool = False
+    everywhere: bool = True
 
     def shorter(self) -> Writer:
         """With as few steps as show every kind of point."""
         return replace(self, settings={**self.settings, **self.brief})
+
+
+def every_method() -> list[Writer]:
+    """A writer for each method with steps of its own or of what it needs, and without for the quickest selectors.
+
+    Object detection is left out, which the toys cannot give.
+    """
+    names = [e.name for e in registry.METHODS if e.name != "csod"]
+    return [Writer(f"small {n}", "small", {"method": n}, saves=_saves(n), everywhere=False) for n in names]
+
+
+def _saves(name: str) -> bool:
+    method = method_of(name)
+    return method.kind == "distill" or method.steps > 0 or bool(method.needs())
 
 
 def _distilled(name: str, **settings: Any) -> Writer:

@@ -6,6 +6,7 @@ what :func:`kept` compares.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import os
@@ -30,6 +31,8 @@ from attar.real.load import load  # noqa: E402
 from attar.real.realset import Splits  # noqa: E402
 from attar.resources import build  # noqa: E402
 from attar.run import run  # noqa: E402
+from attar.testing.toys import toy  # noqa: E402
+from attar.testing.trial import method_of  # noqa: E402
 from attar.verbs.compare import compare  # noqa: E402
 from attar.verbs.distill import distill, select  # noqa: E402
 from attar.verbs.evaluate import evaluate  # noqa: E402
@@ -37,6 +40,11 @@ from attar.verbs.export import export  # noqa: E402
 
 NET = "convnet:width=8:depth=1"
 HOW: dict[str, Any] = {"device": "cpu", "threads": 1}
+ABLE: dict[str, dict[str, Any]] = {
+    "datm": {"start": "real"},
+    "wmdd": {"net": f"{NET}:norm=batch", "start": "real"},
+}
+"""Settings of methods that refuse what the toys give by themselves."""
 SAVING = {"save_every": 0.0, "seed": 3, **HOW}
 
 _digits: Splits | None = None
@@ -73,6 +81,13 @@ def selected(home: Path, out: str = "set") -> None:
     """``attar select`` with a network that is trained for it, and features of it; both save after every step."""
     build.run = functools.partial(run, save_every=0.0)
     select(digits(), method="herding", features="trained", net=NET, epochs=1, ipc=2, out=home / out, **SAVING)
+
+
+def small(home: Path, method: str) -> None:
+    """Any method on the toys by its settings of the conformance suite; it and all that it needs save after every step."""
+    build.run = functools.partial(run, save_every=0.0)
+    one = dataclasses.replace(method_of(method), **ABLE.get(method, {}))
+    (distill if one.kind == "distill" else select)(toy(), method=one, ipc=2, out=home / "set", **SAVING)
 
 
 def photos(home: Path, steps: int = 6) -> None:
@@ -219,6 +234,7 @@ def _open(place: Path) -> None:
 WORKS: dict[str, Callable[..., object]] = {
     "distilled": distilled,
     "selected": selected,
+    "small": small,
     "photos": photos,
     "cached": cached,
     "scored": scored,
