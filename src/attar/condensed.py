@@ -18,9 +18,10 @@ import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
-from attar import card, rowfile
+from attar import card, judged, rowfile
 from attar.errors import DataError, UsageError
 from attar.io import atomic, png, tensors
+from attar.judged import SCORES
 from attar.manifest import DATA, EXACT, MANIFEST, SCHEMA, encode, fault, read_manifest
 from attar.method import Rows
 from attar.real.objects import DETECTION, objects_of, outlined, with_originals
@@ -219,7 +220,7 @@ def condense(
     Raises:
         DataError: a kept image or weight is not finite.
     """
-    exact = {k: v for k, v in rows.extra.items() if v.ndim > 1}
+    source, exact = real, {k: v for k, v in rows.extra.items() if v.ndim > 1}
     if rows.picked is not None:
         table, bytes8 = real.table.take(pa.array(rows.picked.numpy())), None
         if real.images is not None:
@@ -246,11 +247,15 @@ def condense(
         if value.ndim == 1:
             table = _put(table, name, pa.array(value.cpu().numpy()))
     manifest = _manifest(real, table, bytes8, exact, kind=kind, lineage=lineage, budget=budget, recipe=rows.recipe)
+    if source.sizes and not rows.class_names and not (rows.picked is not None and "label" in rows.columns):
+        manifest["source"]["per_class"] = source.sizes
     if rows.stored:
         asked = rows.stored["label"].bincount(minlength=real.n_classes).tolist()
         manifest["budget"] |= {"stored": sum(asked), "stored_per_class": asked, "bytes_decoded": exact["image"].nbytes}
         manifest["budget"]["bytes_labels"] += sum(asked) - len(rows)  # one for each that is counted
-    return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact)
+    scores = judged.encode(rows, source)
+    files = {} if scores is None else {SCORES: scores}
+    return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact, files=files)
 
 
 def _stored(rows: Rows) -> dict[str, torch.Tensor]:
@@ -357,6 +362,8 @@ def open_condensed(folder: Path | str) -> Condensed:
     exact = tensors.decode(contents[EXACT], folder / EXACT) if EXACT in contents else {}
     files = {name: data for name, data in contents.items() if name not in MADE}
     wrong = _contradiction(manifest, table, bytes8, exact)
+    if wrong is None and SCORES in files:
+        wrong = judged.contradiction(judged.decode(files[SCORES], folder / SCORES), table["source_id"])
     if wrong is not None:
         raise DataError(f"{folder} does not hold what its manifest says ({wrong}); restore the folder from a copy")
     return Condensed(manifest=manifest, table=table, bytes8=bytes8, exact=exact, files=files, path=folder)

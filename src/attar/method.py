@@ -60,6 +60,8 @@ class Rows:
         weight: float32 [M], >= 0.
         recipe: how to train on the rows (protocol, augment, learned learning rate ...).
         extra: further tensors of length M to keep (``gain`` of each pick, ``soft_label`` [M, K] ...).
+        judged: of a selection, what it knew of all N examples: ``score`` (high = keep), the signals that the score came from,
+            places in a map. Float [N] each, by name; NaN where it is not known. They are kept as ``scores.parquet``.
         stored: where the columns were decoded from less (:mod:`attar.params`), that less, whose bytes the budget counts:
             ``image`` float32 [S, C, H, W] in the normalised space, or tensors of other names; and ``label`` int64 [S], the
             classes of the images that the budget asked for. Else empty.
@@ -71,6 +73,7 @@ class Rows:
     weight: torch.Tensor | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
+    judged: dict[str, torch.Tensor] = field(default_factory=dict)
     stored: dict[str, torch.Tensor] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
 

@@ -87,7 +87,7 @@ def test_runs_are_averaged() -> None:
     runs = dynamics(2, **SMALL)
     res = {r.name: r.finish(ran(r), {}) for r in runs}
     found = averaged(res, 2, ("aum",))
-    assert set(found) == {"aum", "confidence"}
+    assert set(found) == {"aum", "confidence", "variability"}
     mean = (res["dynamics-0"]["aum"].double() + res["dynamics-1"]["aum"].double()) / 2
     assert torch.equal(found["aum"], mean)
 

@@ -14,6 +14,7 @@ from attar import registry
 from attar.cli import show
 from attar.condensed import Condensed
 from attar.execute.progress import usual
+from attar.judged import SCORES
 from attar.method import Method
 from attar.verbs.estimate import estimate
 from attar.verbs.make import Job, make
@@ -129,6 +130,7 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
             "real_rows": kept.manifest["source"]["rows"],
             "seconds": kept.manifest["lineage"][-1]["seconds"],
             "bytes": kept.manifest["budget"]["bytes_examples"],
+            "scores": f"{kept.path}/{SCORES}" if SCORES in kept.files else None,
             "notes": kept.manifest["lineage"][-1].get("notes", []),
         }
         for kept in done
@@ -141,5 +143,6 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
         show.lines(
             f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(f['seconds'])}"
         )
-    first = facts[0]["folder"]
+    first, scores = facts[0]["folder"], facts[0]["scores"]
     show.lines(f"look at it: {first}/report.html", f"how good is it: attar evaluate {shlex.quote(first)}")
+    show.lines(*([f"what was known of every example: {scores}"] if scores else []))

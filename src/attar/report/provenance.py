@@ -16,10 +16,11 @@ DIGESTED = 32_000_000
 def provenance(condensed: Condensed, steps: Sequence[Step]) -> list[tuple[str, Pairs]]:
     """Named tables; those without rows are left out."""
     manifest = condensed.manifest
+    source = {k: v for k, v in mapping(manifest.get("source")).items() if k != "per_class"}
     asked = {k: v for k, v in mapping(manifest.get("budget")).items() if k != "per_class"}
     ran = "Where step {} ran" if len(steps) > 1 else "Where it ran"
     tables = [
-        ("Source", pairs(manifest.get("source"))),
+        ("Source", pairs(source)),
         ("Budget", pairs(asked)),
         *((ran.format(i + 1), s.plan + s.environment) for i, s in enumerate(steps)),
         ("Recipe for training", pairs(manifest.get("recipe"))),

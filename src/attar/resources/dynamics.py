@@ -169,6 +169,7 @@ def dynamics(runs: int, **settings: Any) -> tuple[Dynamics, ...]:
 
 
 def averaged(res: Mapping[str, State], runs: int, names: tuple[str, ...]) -> State:
-    """Some signals and the ``confidence``, which rules may ask for, the mean over the runs: float64 [N] each."""
+    """Some signals, and ``confidence`` and ``variability`` for rules and maps; means over the runs: float64 [N] each."""
     found = [res[f"dynamics-{i}"] for i in range(runs)]
-    return {n: torch.stack([run[n].double() for run in found]).mean(0) for n in dict.fromkeys((*names, "confidence"))}
+    wanted = dict.fromkeys((*names, "confidence", "variability"))
+    return {n: torch.stack([run[n].double() for run in found]).mean(0) for n in wanted}

@@ -16,6 +16,8 @@ from attar.errors import DataError
 from attar.method import Resources, Rows, State
 from attar.real.realset import RealSet
 
+JUDGED = "judged."
+"""How what is known of all N examples is named in the state, beside the picks."""
 LARGEST = 1e18
 """Longest feature vector whose squared distances float32 can hold."""
 
@@ -27,11 +29,13 @@ class Picks(NamedTuple):
         places: int64 [k], positions in the group, in pick order, unique.
         gain: [k], what each pick added; its meaning is the rule's.
         weight: [k], how much each pick counts in training; None for 1 each.
+        score: [n], by which the rule ordered the group, high = keep; None where it has no such thing.
     """
 
     places: torch.Tensor
     gain: torch.Tensor
     weight: torch.Tensor | None = None
+    score: torch.Tensor | None = None
 
 
 Rule = Callable[[torch.Tensor, int, int], Picks]
@@ -51,18 +55,24 @@ def pick(real: RealSet, budget: Budget, rule: Rule, *, balanced: bool) -> State:
         balanced: one group per class, else one group of all rows.
 
     Returns:
-        ``picked`` int64 [M], ``weight`` float32 [M], ``gain`` float32 [M].
+        ``picked`` int64 [M], ``weight`` float32 [M], ``gain`` float32 [M]; where the rule tells scores, ``judged.score``
+        float32 [N] too, NaN in the groups of which nothing is picked.
 
     Raises:
         DataError: the budget is larger than the set or than a class.
     """
     parts: list[State] = []
+    judged: State = {}
     for number, (rows, k) in enumerate(zip(groups(real, balanced), counts(real, budget, balanced))):
         if k:
-            parts.append(_part(rows, rule(rows, k, number)))
+            picks = rule(rows, k, number)
+            parts.append(_part(rows, picks))
+            if picks.score is not None:
+                score = judged.setdefault(JUDGED + "score", torch.full((len(real),), torch.nan))
+                score[rows] = picks.score.float().cpu()
     rank = torch.cat([torch.arange(len(part["picked"])) for part in parts])
     order = rank.argsort(stable=True)
-    return {name: torch.cat([part[name] for part in parts])[order] for name in ("picked", "weight", "gain")}
+    return judged | {name: torch.cat([part[name] for part in parts])[order] for name in ("picked", "weight", "gain")}
 
 
 def groups(real: RealSet, balanced: bool) -> list[torch.Tensor]:
@@ -102,8 +112,14 @@ def features_of(real: RealSet, res: Resources, rows: torch.Tensor) -> torch.Tens
 
 
 def rows_of(state: State, recipe: dict[str, Any] | None = None) -> Rows:
-    """The state of :func:`pick` as rows, with the gains beside them, and what training on them must know."""
-    return Rows(picked=state["picked"], weight=state["weight"], recipe=recipe or {}, extra={"gain": state["gain"]})
+    """The state of :func:`pick` as rows, with the gains and scores beside them, and what training on them must know."""
+    return Rows(
+        picked=state["picked"],
+        weight=state["weight"],
+        recipe=recipe or {},
+        extra={"gain": state["gain"]},
+        judged={name.removeprefix(JUDGED): value for name, value in state.items() if name.startswith(JUDGED)},
+    )
 
 
 def _part(rows: torch.Tensor, picks: Picks) -> State:

@@ -43,7 +43,7 @@ class SemDeDup(Method):
     Cost: O(n c D) a round of k-means with c clusters, then n ``per_cluster`` distances; four copies of a group, O(n D).
 
     Example:
-        >>> attar.select("photos/", method="semdedup", fraction=0.5, features="trained")
+        >>> attar.select("photos/", method="semdedup", keep=0.5, features="trained")
     """
 
     balanced: bool = False
@@ -95,7 +95,7 @@ class SemDeDup(Method):
             apart = novelty(x, [_ordered(x, centres, members, c, self.stays, chance) for c in range(len(centres))])
             self._enough(apart, k)
             places = apart.argsort(descending=True, stable=True)[:k]
-            return Picks(places, apart[places])
+            return Picks(places, apart[places], score=apart)
 
         return pick(real, budget, rule, balanced=self.balanced)
 

@@ -19,8 +19,8 @@ COLUMNS = "columns"
 """What stands for the columns of the set itself, in place of a path."""
 ID = "id"
 """The column that tells whose signal a row is."""
-USEFUL = ("confidence",)
-"""Signals that some rule may ask for; they are taken along where they are there."""
+USEFUL = ("confidence", "variability")
+"""Signals that some rule or the map of a report may ask for; they are taken along where they are there."""
 
 
 def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:

@@ -145,7 +145,7 @@ def content(state: State) -> bytes:
 def rows_content(rows: Rows) -> bytes:
     """What a method kept as bytes."""
     flat = {f"columns/{k}": v for k, v in rows.columns.items()} | {f"extra/{k}": v for k, v in rows.extra.items()}
-    flat |= {f"stored/{k}": v for k, v in rows.stored.items()}
+    flat |= {f"stored/{k}": v for k, v in rows.stored.items()} | {f"judged/{k}": v for k, v in rows.judged.items()}
     own = {"picked": rows.picked, "weight": rows.weight}
     return tensors.encode(flat | {k: v for k, v in own.items() if v is not None}) + repr(rows.recipe).encode()
 

@@ -24,13 +24,15 @@ from attar.execute.progress import Progress
 from attar.io import atomic
 from attar.io.lock import lock
 from attar.manifest import is_condensed, read_manifest
-from attar.method import Cost, Method
+from attar.method import Cost, Method, Resources, Rows
 from attar.real.load import load
 from attar.real.realset import RealSet, Splits
 from attar.report import page
+from attar.resources import plane
 from attar.resources.build import gather
 from attar.resources.resource import needed
 from attar.run import Outcome, run
+from attar.seeds import Seeds
 from attar.verbs.options import Amount, Compute, Data
 
 
@@ -219,7 +221,7 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
 def _condense(job: Job, splits: Splits, index: int, outcome: Outcome, res: Any, how: Plan, began: float) -> Condensed:
     """The set of one budget, with its page."""
     real, budget = splits.train, job.budgets[index]
-    rows = job.method.finish(outcome.states[index], res)
+    rows = mapped(job.method.finish(outcome.states[index], res), res, job.seed)
     asked = {k: v for k, v in vars(budget).items() if v is not None}
     kept = condense(
         rows,
@@ -255,6 +257,15 @@ def _condense(job: Job, splits: Splits, index: int, outcome: Outcome, res: Any, 
     folder = job.folders[index].name if job.out is not None else None
     kept.files["report.html"] = page.render(kept, real=seen, folder=folder).encode()
     return kept
+
+
+def mapped(rows: Rows, res: Resources, seed: int) -> Rows:
+    """A selection with the places of all examples in the map of the features that it compared, where it did."""
+    features = plane.compared(res)
+    if rows.picked is None or features is None:
+        return rows
+    found = plane.places(features, rows.picked, Seeds(seed).at("plane"))
+    return dataclasses.replace(rows, judged={**rows.judged, **found})
 
 
 def _written(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:

@@ -11,7 +11,7 @@ from attar.errors import DataError
 from attar.method import Cost, State
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
-from attar.select.pick import Picks, pick
+from attar.select.pick import JUDGED, Picks, pick
 from attar.select.rules.pool import Pool
 from attar.select.rules.table import rule_of
 
@@ -38,7 +38,8 @@ def ranked(
         signals: further facts of every example that a rule may want, N rows each.
 
     Returns:
-        The state of :func:`attar.select.pick.pick`; ``gain`` is the score of each pick.
+        The state of :func:`attar.select.pick.pick`; ``gain`` is the score of each pick. ``judged.score`` and those signals that
+        are one number an example stand beside it, float32 [N].
 
     Raises:
         DataError: a score that is NaN or infinite, or too large a budget.
@@ -58,7 +59,9 @@ def ranked(
         )
         return choose(pool, k)
 
-    return pick(real, budget, of_group, balanced=balanced)
+    told = {name: value for name, value in known.items() if value.ndim == 1} | {"score": score}
+    state = pick(real, budget, of_group, balanced=balanced)
+    return state | {JUDGED + name: value.float().cpu() for name, value in told.items()}
 
 
 def finite(real: RealSet, score: torch.Tensor) -> torch.Tensor:
