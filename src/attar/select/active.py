@@ -18,10 +18,11 @@ round on a crash. BALD asks an ensemble of freshly trained networks, not dropout
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -92,6 +93,7 @@ class Active(Method):
     paper: ClassVar[str] = "Settles, Active learning literature survey, 2009"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 20}
 
     def __post_init__(self) -> None:
         if self.query not in QUERIES:

@@ -16,6 +16,7 @@ With ``rule=top`` the highest scores are kept; in published tables that falls be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,6 +69,7 @@ class Cartography(Method):
     paper: ClassVar[str] = "Swayamdipta et al. Dataset cartography, EMNLP 2020"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10}
 
     def __post_init__(self) -> None:
         scores.known(self.metric, tuple(scores.METRICS), "metric")

@@ -16,6 +16,7 @@ The rule's ``cutoff`` is the share of the hardest that is left out, ``strata`` h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,6 +67,7 @@ class CCS(Method):
     paper: ClassVar[str] = "Zheng, Liu, Lai and Prakash, Coverage-centric coreset selection, ICLR 2023"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10}
 
     def __post_init__(self) -> None:
         scores.known(self.margin, tuple(scores.MARGINS), "margin")

@@ -18,6 +18,7 @@ in each group, and n^2 numbers are stored only where they fit into ``memory``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,6 +66,7 @@ class CRAIG(Method):
     paper: ClassVar[str] = "Mirzasoleiman, Bilmes and Leskovec, Coresets for data-efficient training, ICML 2020"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32"}
 
     def __post_init__(self) -> None:
         self.needs()  # refuses impossible training at once

@@ -16,6 +16,7 @@ not here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -88,6 +89,7 @@ class D2(Method):
     paper: ClassVar[str] = "Maharana, Yadav and Bansal, D2 pruning, ICLR 2024"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10}
 
     def __post_init__(self) -> None:
         positive(gamma=self.gamma)

@@ -43,7 +43,7 @@ class Density(Method):
     Cost: O(n c D) a round of k-means with c clusters, at most ``rounds``; three copies of one group's features, O(n D).
 
     Example:
-        >>> attar.select("photos/", method="density", fraction=0.3, features="trained")
+        >>> attar.select("photos/", method="density", keep=0.3, features="trained")
     """
 
     balanced: bool = False

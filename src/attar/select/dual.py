@@ -16,6 +16,7 @@ keeps the highest scores, the paper's DUAL without sampling.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,6 +67,7 @@ class DUAL(Method):
     paper: ClassVar[str] = "Cho, Shin, Kang and Yun, Lightweight dataset pruning without full training, ICML 2025"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10, "window": 5}
 
     def __post_init__(self) -> None:
         positive(window=self.window)

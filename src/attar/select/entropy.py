@@ -15,6 +15,7 @@ With ``rule=top`` the highest scores are kept; in published tables that falls be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -59,6 +60,7 @@ class Entropy(Method):
     paper: ClassVar[str] = "Settles, Active learning literature survey, 2009"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32"}
 
     def __post_init__(self) -> None:
         rule_of(self.rule)

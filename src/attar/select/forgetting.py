@@ -17,6 +17,7 @@ With ``rule=top`` the highest scores are kept; in published tables that falls be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -67,6 +68,7 @@ class Forgetting(Method):
     paper: ClassVar[str] = "Toneva et al. An empirical study of example forgetting, ICLR 2019"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10, "runs": 2}
 
     def __post_init__(self) -> None:
         scores.known(self.never_learned, scores.NEVER, "never_learned")

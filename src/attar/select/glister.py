@@ -22,6 +22,7 @@ the picks as its variant is; here along the mean.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -65,6 +66,7 @@ class Glister(Method):
     paper: ClassVar[str] = "Killamsetty et al., GLISTER: generalization based data subset selection, AAAI 2021"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32"}
 
     def __post_init__(self) -> None:
         positive(rounds=self.rounds, lr=self.lr)

@@ -19,6 +19,7 @@ fitted without negatives after every pick (Lawson and Hanson's algorithm), so th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,6 +63,7 @@ class GradMatch(Method):
     paper: ClassVar[str] = "Killamsetty et al., GRAD-MATCH: gradient matching based data subset selection, ICML 2021"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32"}
 
     def __post_init__(self) -> None:
         self.needs()  # refuses impossible training at once

@@ -39,7 +39,7 @@ class GraNd(Method):
     Cost: ``networks`` short trainings and two forwards of every image for each; O(N (K + D)) for the score.
 
     Example:
-        >>> attar.select("photos/", method="grand", fraction=0.5, rule="ccs:cutoff=0.1")
+        >>> attar.select("photos/", method="grand", keep=0.5, rule="ccs:cutoff=0.1")
     """
 
     balanced: bool = True
@@ -51,12 +51,12 @@ class GraNd(Method):
     networks: int = 10
     "Networks to average over, each from other first weights."
     rule: str = "top"
-    "How scores become a choice: top, stratified, ccs, each with its settings, as ccs:cutoff=0.1."
+    "How the score becomes a choice: top, stratified or ccs, with settings as in ccs:strata=50:cutoff=0.1."
 
     paper: ClassVar[str] = "Paul, Ganguli and Dziugaite, Deep learning on a data diet, NeurIPS 2021"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
-    quick: ClassVar[Mapping[str, Any]] = {"networks": 2}
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "networks": 2}
 
     def __post_init__(self) -> None:
         positive(networks=self.networks)

@@ -44,7 +44,7 @@ class HierarchicalKMeans(Method):
     Cost: O(n^2 D / fan) a round of the lowest k-means, at most ``rounds``; three copies of one group's features, O(n D).
 
     Example:
-        >>> attar.select("photos/", method="hierarchical-kmeans", fraction=0.3, features="trained")
+        >>> attar.select("photos/", method="hierarchical-kmeans", keep=0.3, features="trained")
     """
 
     balanced: bool = False

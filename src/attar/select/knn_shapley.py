@@ -45,7 +45,7 @@ class KNNShapley(Method):
     Cost: O(N (D + log N)) a validation point; a copy of the features, 64 rows of distances.
 
     Example:
-        >>> attar.select("photos/", method="knn-shapley", fraction=0.8, features="trained")
+        >>> attar.select("photos/", method="knn-shapley", keep=0.8, features="trained")
     """
 
     balanced: bool = True
@@ -61,7 +61,7 @@ class KNNShapley(Method):
     validation: int = 1000
     "Validation points of each half, at most."
     rule: str = "top"
-    "From scores to a choice: top, stratified:strata=10 ..."
+    "How the score becomes a choice: top, stratified or ccs, with settings as in ccs:strata=50:cutoff=0.1."
 
     paper: ClassVar[str] = (
         "Jia et al., Efficient task-specific data valuation for nearest neighbor algorithms, VLDB 2019"

@@ -15,6 +15,7 @@ With ``rule=top`` the highest scores are kept; in published tables that falls be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,6 +62,7 @@ class Margin(Method):
     )
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32"}
 
     def __post_init__(self) -> None:
         rule_of(self.rule)

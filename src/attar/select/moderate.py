@@ -49,7 +49,7 @@ class Moderate(Method):
     epochs: int = 10
     "Epochs of training for trained features."
     rule: str = "top"
-    "From scores to a choice: top, stratified:strata=10 ..."
+    "How the score becomes a choice: top, stratified or ccs, with settings as in ccs:strata=50:cutoff=0.1."
 
     paper: ClassVar[str] = "Xia, Liu, Yu, Shen, Han and Liu, Moderate coreset, ICLR 2023"
     modalities: ClassVar[tuple[str, ...]] = ("image",)

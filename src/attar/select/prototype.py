@@ -42,7 +42,7 @@ class Prototype(Method):
     Cost: O(N p D) a round of k-means, at most ``rounds`` of them; four copies of the features, O(N D).
 
     Example:
-        >>> attar.select("photos/", method="prototype", fraction=0.7, features="trained")
+        >>> attar.select("photos/", method="prototype", keep=0.7, features="trained")
     """
 
     balanced: bool = True
@@ -62,7 +62,7 @@ class Prototype(Method):
     rounds: int = 100
     "Most iterations of k-means."
     rule: str = "top"
-    "From scores to a choice: top, stratified:strata=10 ..."
+    "How the score becomes a choice: top, stratified or ccs, with settings as in ccs:strata=50:cutoff=0.1."
 
     paper: ClassVar[str] = "Sorscher, Geirhos, Shekhar, Ganguli and Morcos, Beyond neural scaling laws, NeurIPS 2022"
     modalities: ClassVar[tuple[str, ...]] = ("image",)

@@ -17,6 +17,7 @@ With ``rule=top`` the highest scores are kept; in published tables that falls be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -69,6 +70,7 @@ class TDDS(Method):
     )
     modalities: ClassVar[tuple[str, ...]] = ("image",)
     kind: ClassVar[str] = "select"
+    quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10, "window": 5}
 
     def __post_init__(self) -> None:
         positive(window=self.window)
