@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from attar.errors import UsageError
 from attar.nets import build, names
 from attar.nets.convnet import ConvNet, default_depth
+from attar.nets.resnet import ResNet
 from attar.seeds import Seeds
 
 ALL = [name for name, _ in names()]
@@ -41,6 +42,7 @@ def test_convnet_has_the_published_size(spec, channels, side, classes, parameter
         ("lenet", 3, 32, 62_006),
         ("alexnet", 3, 32, 9_728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730),
         ("vgg11", 3, 32, 9_231_114),
+        ("resnet8", 3, 32, 432 + 32 + 4_672 + 13_952 + 55_552 + 650),
         ("resnet18", 3, 32, 11_173_962),
         ("resnet18", 1, 28, 11_172_810),
     ],
@@ -217,6 +219,61 @@ def test_an_instance_norm_never_meets_a_single_pixel():
     params = found.init(Seeds(0))
     a, b = (found.features(params, torch.randn(1, 3, 9, 9)) for _ in range(2))
     assert (a - b).abs().max() > 1e-2
+
+
+def test_three_blocks_a_stage_are_the_network_of_20_layers_of_the_paper():
+    found = ResNet(channels=3, size=(32, 32), classes=10, blocks=(3, 3, 3), width=16, norm="batch", shortcut="pad")
+    assert sum(p.numel() for p in found.parameters()) == 269_722  # 0.27 million in table 6 of He et al. 2016
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in found.modules()) + 1 == 20
+
+
+class PlainResNet8(torch.nn.Module):
+    """The network of 8 layers, written out; evaluation mode."""
+
+    def __init__(self, width, classes):
+        super().__init__()
+        shapes = [(3, width), *((w, w) for w in (width, width)), (width, 2 * width), (2 * width, 2 * width)]
+        shapes += [(2 * width, 4 * width), (4 * width, 4 * width)]
+        self.convs = torch.nn.ModuleList([torch.nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in shapes])
+        self.norms = torch.nn.ModuleList([torch.nn.BatchNorm2d(b) for _, b in shapes])
+        self.last = torch.nn.Linear(4 * width, classes)
+
+    def layer(self, i, x, stride=1):
+        x = F.conv2d(x, self.convs[i].weight, stride=stride, padding=1)
+        return self.norms[i](x)
+
+    def forward(self, x):
+        x = self.layer(0, x).clamp(min=0)
+        x = (x + self.layer(2, self.layer(1, x).clamp(min=0))).clamp(min=0)
+        for i in (3, 5):
+            thin = x[:, :, ::2, ::2]
+            beside = torch.cat([thin, torch.zeros_like(thin)], 1)
+            x = (beside + self.layer(i + 1, self.layer(i, x, 2).clamp(min=0))).clamp(min=0)
+        return self.last(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (17, 30)])
+def test_resnet8_is_its_plain_derivation(size):
+    found = build("resnet8:width=4", channels=3, size=size, classes=5)
+    params = {k: v.double() if v.is_floating_point() else v for k, v in found.init(Seeds(2)).items()}
+    for value in params.values():  # scales, shifts and statistics that differ from those at the start
+        if value.is_floating_point():
+            value += 0.1 * torch.rand_like(value)
+    plain = PlainResNet8(4, 5).double().eval()
+    kept = [v for k, v in params.items() if not k.endswith("num_batches_tracked")]
+    learned, counted = kept[: len(found.trainable)], kept[len(found.trainable) :]
+    theirs = {n: p for n, p in plain.named_parameters()}
+    order = [n for i in range(7) for n in (f"convs.{i}.weight", f"norms.{i}.weight", f"norms.{i}.bias")]
+    with torch.no_grad():
+        for name, value in zip([*order, "last.weight", "last.bias"], learned, strict=True):
+            theirs[name].copy_(value)
+        names = [f"norms.{i}.running_{s}" for i in range(7) for s in ("mean", "var")]
+        for name, value in zip(names, counted, strict=True):
+            plain.get_buffer(name).copy_(value)
+    x = torch.randn(3, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(found(params, x, train=False), plain(x))
+    plain.train()
+    torch.testing.assert_close(found(params, x, update=False), plain(x))
 
 
 def test_the_ap_form_pools_and_keeps_the_whole_last_map():

@@ -76,6 +76,7 @@ def test_the_table_has_a_line_for_every_network():
         "lenet",
         "alexnet",
         "vgg11",
+        "resnet8",
         "resnet10",
         "resnet18",
         "vit",

@@ -3,6 +3,9 @@
 The form for small images of the dataset-condensation tables: a 3x3 stem without pooling, four stages of 64, 128, 256 and
 512 filters that halve the maps three times, and a mean over the last map. With ``shrink=avg`` (ResNet-AP) the strided
 convolutions become convolutions of stride one followed by 2x2 average pooling, and the last map is flattened whole.
+
+``resnet8`` is the paper's own form for CIFAR, 6 n + 2 layers with n = 1: three stages of 16, 32 and 64 filters, and shortcuts
+that skip every second pixel and fill new channels with zeros (its option A), so that they have no weights.
 """
 
 from __future__ import annotations
@@ -17,7 +20,25 @@ from attar.errors import UsageError
 from attar.nets.layers import Classifier, Norm, norm_layer, too_small
 
 Shrink = Literal["stride", "avg"]
+Shortcut = Literal["projection", "pad"]
 Shape = tuple[int, int, int]
+
+
+class Pad(nn.Module):
+    """The shortcut without weights: every second pixel where the maps are halved, zeros in the new channels.
+
+    Args:
+        before, after: (C, H, W) of the maps that come in and go out.
+    """
+
+    def __init__(self, before: Shape, after: Shape) -> None:
+        super().__init__()
+        self.step = 2 if after[1:] != before[1:] else 1
+        self.more = after[0] - before[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, *before] -> [B, *after]."""
+        return F.pad(x[:, :, :: self.step, :: self.step], (0, 0, 0, 0, 0, self.more))
 
 
 class Block(nn.Module):
@@ -27,9 +48,10 @@ class Block(nn.Module):
         before, after: (C, H, W) of the maps that come in and go out.
         norm: after every convolution.
         shrink: how the maps are halved where they are.
+        shortcut: past maps of another shape: a 1x1 convolution, or padding (with ``shrink=stride``).
     """
 
-    def __init__(self, before: Shape, after: Shape, norm: Norm, shrink: Shrink) -> None:
+    def __init__(self, before: Shape, after: Shape, norm: Norm, shrink: Shrink, shortcut: Shortcut) -> None:
         super().__init__()
         halves = after[1:] != before[1:]
         stride = 2 if halves and shrink == "stride" else 1
@@ -44,11 +66,13 @@ class Block(nn.Module):
             nn.Conv2d(after[0], after[0], 3, padding=1, bias=bias),
             *norm_layer(norm, after),
         )
-        shortcut: list[nn.Module] = []
-        if before != after:
+        beside: list[nn.Module] = []
+        if before != after and shortcut == "pad":
+            beside = [Pad(before, after)]
+        elif before != after:
             projection = nn.Conv2d(before[0], after[0], 1, stride=stride, bias=bias)
-            shortcut = [projection, *pool, *norm_layer(norm, after)]
-        self.shortcut = nn.Sequential(*shortcut)
+            beside = [projection, *pool, *norm_layer(norm, after)]
+        self.shortcut = nn.Sequential(*beside)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, *before] -> [B, *after]."""
@@ -64,6 +88,7 @@ class ResNet(Classifier):
         width: filters of the first stage; every further stage has twice as many.
         norm: instance (the tables' default), batch, group, layer or none.
         shrink: stride, or avg for the AP form.
+        shortcut: past maps of another shape, projection or pad.
 
     Raises:
         UsageError: images whose last map would vanish, or hold one pixel under an instance norm.
@@ -79,6 +104,7 @@ class ResNet(Classifier):
         width: int = 64,
         norm: Norm = "instance",
         shrink: Shrink = "stride",
+        shortcut: Shortcut = "projection",
     ) -> None:
         super().__init__()
         if width < 1:
@@ -92,13 +118,13 @@ class ResNet(Classifier):
         for stage, count in enumerate(blocks):
             for block in range(count):
                 after = halved(shape, width * 2**stage, shrink) if stage and not block else shape
-                layers.append(Block(shape, after, norm, shrink))
+                layers.append(Block(shape, after, norm, shrink, shortcut))
                 shape = after
         self.body = nn.Sequential(*layers)
         self.classifier = nn.Linear(shape[0] * shape[1] * shape[2] if self.whole else shape[0], classes)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] -> [B, 512], or the whole last map in the AP form."""
+        """[B, C, H, W] -> the mean of the last map, [B, D], or all of it in the AP form."""
         maps = self.body(x)
         return maps.flatten(1) if self.whole else maps.mean((2, 3))
 
@@ -143,3 +169,9 @@ def resnet10(
     """One block a stage."""
     blocks = (1, 1, 1, 1)
     return ResNet(channels=channels, size=size, classes=classes, blocks=blocks, width=width, norm=norm, shrink=shrink)
+
+
+def resnet8(*, channels: int, size: tuple[int, int], classes: int, width: int = 16, norm: Norm = "batch") -> ResNet:
+    """One block in each of three stages, shortcuts without weights."""
+    blocks = (1, 1, 1)
+    return ResNet(channels=channels, size=size, classes=classes, blocks=blocks, width=width, norm=norm, shortcut="pad")

@@ -10,7 +10,7 @@ from attar.nets.alexnet import AlexNet
 from attar.nets.convnet import ConvNet
 from attar.nets.lenet import LeNet
 from attar.nets.mlp import MLP
-from attar.nets.resnet import resnet10, resnet18
+from attar.nets.resnet import resnet8, resnet10, resnet18
 from attar.nets.vgg import VGG11
 from attar.nets.vit import ViT
 
@@ -20,6 +20,7 @@ TABLE: dict[str, tuple[Callable[..., nn.Module], str]] = {
     "lenet": (LeNet, "two 5x5 convolutions and two hidden layers"),
     "alexnet": (AlexNet, "five convolutions, one linear layer"),
     "vgg11": (VGG11, "eight 3x3 convolutions, five poolings; from 32 pixels on"),
+    "resnet8": (resnet8, "residual network of three narrow stages, the smallest of its paper for CIFAR"),
     "resnet10": (resnet10, "residual network for small images, one block a stage"),
     "resnet18": (resnet18, "residual network for small images, two blocks a stage"),
     "vit": (ViT, "small vision transformer, patches of 4 pixels"),
