@@ -12,7 +12,8 @@ of the id, so that the picks do not depend on how the rows are cut into shards. 
 
 Cost: O(N k D) in round 1, over all workers; O(m k^2 D) in round 2, on one, which holds the m k picks of m parts: for k up to
 some ten thousand. ``share`` < 1 takes fewer from each part, and gives up the bound. Distances are sums of squared differences,
-so the twin of a picked row is at exactly 0.
+so the twin of a picked row is at exactly 0; they are taken of those rows alone that, by a matrix product and its largest
+rounding error, a new pick may be nearest to.
 """
 
 from __future__ import annotations
@@ -162,13 +163,17 @@ def farthest_first(x: np.ndarray, k: int, first: int) -> tuple[np.ndarray, np.nd
         radius where it is alone.
     """
     near = squares(x, x[first])  # [n]
+    length = np.einsum("ij,ij->i", x, x)  # [n]
+    doubt = 4 * x.shape[1] * float(np.finfo(np.float32).eps)  # of a product, relative to the lengths
     picks, gain = np.empty(k, np.int64), np.empty(k, np.float32)
     picks[0], gain[0] = first, near.max()
     near[first] = -1  # below every distance: what is picked is not picked again
     for t in range(1, k):
         picks[t] = j = int(near.argmax())
         gain[t] = near[j]
-        np.minimum(near, squares(x, x[j]), out=near)
+        lengths = length + length[j]
+        close = np.flatnonzero(lengths * (1 - doubt) - 2 * (x @ x[j]) < near)  # the others cannot come nearer
+        near[close] = np.minimum(near[close], squares(x[close], x[j]))
         near[j] = -1
     return picks, np.sqrt(gain)
 
