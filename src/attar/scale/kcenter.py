@@ -57,9 +57,9 @@ class KCenter:
             raise UsageError(f"share={self.share} is not in (0, 1]; try 1")
 
     def worker_bytes(self, job: Job, classes: int, k: int) -> float:
-        """A part three times over, and all picks of round 1 three times."""
+        """A part four times over, and all picks of round 1 four times."""
         union = sum(min(quota(k, self.share), -(-job.rows // parts_of(job))) for _ in range(parts_of(job)))
-        return 3 * 4 * CHUNK + 8.0 * job.width + union * (12.0 * job.width + 32)
+        return 4 * 4 * CHUNK + 8.0 * job.width + union * (16.0 * job.width + 32)
 
     def choose(self, stage: Stage, sizes: list[int], k: list[int]) -> rules.Arrays:
         """Both rounds."""
@@ -163,7 +163,8 @@ def farthest_first(x: np.ndarray, k: int, first: int) -> tuple[np.ndarray, np.nd
         radius where it is alone.
     """
     near = squares(x, x[first])  # [n]
-    length = np.einsum("ij,ij->i", x, x)  # [n]
+    y = x - x.mean(0)  # [n, D]: the same distances, shorter products
+    length = np.einsum("ij,ij->i", y, y)  # [n]
     doubt = 4 * x.shape[1] * float(np.finfo(np.float32).eps)  # of a product, relative to the lengths
     picks, gain = np.empty(k, np.int64), np.empty(k, np.float32)
     picks[0], gain[0] = first, near.max()
@@ -172,7 +173,7 @@ def farthest_first(x: np.ndarray, k: int, first: int) -> tuple[np.ndarray, np.nd
         picks[t] = j = int(near.argmax())
         gain[t] = near[j]
         lengths = length + length[j]
-        close = np.flatnonzero(lengths * (1 - doubt) - 2 * (x @ x[j]) < near)  # the others cannot come nearer
+        close = np.flatnonzero(lengths * (1 - doubt) - 2 * (y @ y[j]) < near)  # the others cannot come nearer
         near[close] = np.minimum(near[close], squares(x[close], x[j]))
         near[j] = -1
     return picks, np.sqrt(gain)
