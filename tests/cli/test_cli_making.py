@@ -110,6 +110,31 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(say: Say, tmp_path: Path, v
     assert os.listdir(tmp_path) == []
 
 
+def test_long_work_says_beforehand_how_long_it_takes(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (
+        "select",
+        "digits",
+        "--method",
+        "grand",
+        "--epochs",
+        0,
+        "--net",
+        "convnet:width=2:depth=1",
+        "--networks",
+        3,
+    )
+    monkeypatch.setattr(making, "MUCH", 0.0)
+    monkeypatch.setattr(making, "seconds", lambda flops, how: 1500.0)
+    assert (
+        say(*words, "--out", "a").err == "attar: up to about 25 min on this machine; --quick takes a short schedule\n"
+    )
+    assert say(*words, "--out", "a", "--json").err == ""  # done already
+    assert say(*words, "--out", "b", "--quick").err == "attar: up to about 25 min on this machine\n"
+    assert say(*words, "--out", "c", "--minutes", 5).err == ""
+    monkeypatch.setattr(making, "seconds", lambda flops, how: 59.0)
+    assert say(*words, "--out", "d").err == ""
+
+
 @pytest.mark.parametrize("entry", METHODS, ids=lambda e: e.name)
 def test_every_setting_of_a_method_is_a_flag(say: Say, monkeypatch: pytest.MonkeyPatch, entry: registry.Entry) -> None:
     caught: list[Job] = []

@@ -277,6 +277,12 @@ def test_data_that_went_away_are_told_with_the_remedy(apart: Path) -> None:
     assert "<html" in attar.report("set")
 
 
+def test_a_dry_run_refuses_no_selection_that_can_be_made() -> None:
+    pooled = {"method": "random", "balanced": False, "ipc": 140}  # of classes of 139 and more
+    assert attar.select("digits", dry_run=True, **pooled)["kept_rows"] == [1400]
+    assert len(attar.select("digits", **pooled)) == 1400
+
+
 def test_a_dry_run_returns_the_estimate() -> None:
     found = attar.distill("digits", dry_run=True, ipc=(1, 10), steps=3)
     assert found["kept_rows"] == [10, 100] and found["steps"] == 3

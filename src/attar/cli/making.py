@@ -4,7 +4,9 @@
 import dataclasses
 import re
 import shlex
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +15,19 @@ from cyclopts import Parameter
 from attar import registry
 from attar.cli import show
 from attar.condensed import Condensed
+from attar.execute.plan import Plan
 from attar.execute.progress import usual
 from attar.judged import SCORES
 from attar.method import Method
-from attar.verbs.estimate import estimate
+from attar.real.realset import RealSet
+from attar.verbs.estimate import estimate, seconds
 from attar.verbs.make import Job, make
 from attar.verbs.options import Amount, Compute, Course, Data, owners
+
+LONG = 60.0
+"""Seconds of work from which on the command says beforehand how long it takes."""
+MUCH = 1e11
+"""Floating-point operations below which no machine takes so long."""
 
 
 def chosen(arguments: Sequence[str], default: str) -> str:
@@ -71,11 +80,13 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
             seed=seed,
             minutes=minutes,
             out=(out or default_out(source, method, amount)).expanduser(),
+            forewarn=partial(forewarn, quick=quick),
         )
         if dry_run:
             _show_estimate(estimate(job), json)
         else:
-            _show_result(job, make(job, usual()), json)
+            began = time.monotonic()
+            _show_result(make(job, usual()), time.monotonic() - began, json)
 
     act.__annotations__["settings"] = Annotated[kind, show.Named]
     act.__kwdefaults__ = {**(act.__kwdefaults__ or {}), "settings": kind()}
@@ -93,6 +104,15 @@ def hastened(made: Method, arguments: Sequence[str]) -> Method:
     """The method with its short schedule in those settings that the command line does not name."""
     named = {word.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_") for word in arguments}
     return dataclasses.replace(made, **{k: v for k, v in type(made).quick.items() if k not in named})
+
+
+def forewarn(job: Job, real: RealSet, how: Plan, *, quick: bool = False) -> None:
+    """Says on stderr how long the work takes, shared trainings included, where that is a minute or more and not limited."""
+    flops = job.flops(real)
+    took = seconds(flops, how) if flops > MUCH and job.minutes is None else 0.0
+    if took >= LONG:
+        shorter = "; --quick takes a short schedule" if type(job.method).quick and not quick else ""
+        show.aside(f"up to {show.about(took)} on this machine{shorter}")
 
 
 def default_out(source: str, method: str, amount: Amount) -> Path:
@@ -121,7 +141,8 @@ def _show_estimate(found: dict[str, Any], as_json: bool) -> None:
     )
 
 
-def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
+def _show_result(done: list[Condensed], took: float, as_json: bool) -> None:
+    """The finished sets; a person is told how long it took in all, not the method's own time without shared trainings."""
     facts = [
         {
             "folder": str(kept.path),
@@ -141,7 +162,7 @@ def _show_result(job: Job, done: list[Condensed], as_json: bool) -> None:
     for f in facts:
         made = "synthetic" if f["kind"] == "synthetic" else "real"
         show.lines(
-            f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(f['seconds'])}"
+            f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(max(took, f['seconds']))}"
         )
     first, scores = facts[0]["folder"], facts[0]["scores"]
     show.lines(f"look at it: {first}/report.html", f"how good is it: attar evaluate {shlex.quote(first)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,11 @@ def lines(*text: str) -> None:
     """Plain lines; names from data are read neither as markup nor as commands to the terminal."""
     for line in text:
         console().print(printable(line), markup=False)
+
+
+def aside(text: str) -> None:
+    """A line on stderr, beside what the command answers."""
+    print(f"attar: {printable(text)}", file=sys.stderr)
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

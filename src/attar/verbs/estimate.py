@@ -10,6 +10,7 @@ import torch
 from attar.execute import memory
 from attar.execute.plan import Plan
 from attar.real.load import load
+from attar.select.pick import counts
 from attar.verbs.make import Job
 
 
@@ -23,7 +24,10 @@ def estimate(job: Job) -> dict[str, Any]:
     cost, how, steps = job.cost(real), job.plan(real), job.method.length(real)
     sizes = real.sizes or [len(real)]
     for budget in job.budgets:
-        budget.counts(sizes, example_bytes=real.example_bytes, names=real.class_names, limited=job.verb == "select")
+        if job.verb == "select":  # refuses what the selection would
+            counts(real, budget, getattr(job.method, "balanced", True))
+        else:
+            budget.counts(sizes, example_bytes=real.example_bytes, names=real.class_names, limited=False)
     flops = job.flops(real)
     rows = [b.total(sizes, real.example_bytes) for b in job.budgets]
     return {
@@ -34,11 +38,16 @@ def estimate(job: Job) -> dict[str, Any]:
         "kept_rows": rows,
         "steps": steps,
         "flops": flops,
-        "seconds": round(flops / (speed(how) / 3), 1),
+        "seconds": round(seconds(flops, how), 1),
         "memory_bytes": int(cost.memory),
         "free_memory_bytes": memory.available(),
         "plan": how.facts(),
     }
+
+
+def seconds(flops: float, how: Plan) -> float:
+    """How long so many floating-point operations of networks take under a plan."""
+    return flops / (speed(how) / 3)
 
 
 def speed(how: Plan, side: int = 1024) -> float:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Job:
         method: the method with its settings.
         seed: the run's seed. minutes: stop by then. save_every: seconds between two saves.
         out: the folder to write; None keeps the result in memory alone.
+        forewarn: told of the job, the data and the plan before any of the work.
     """
 
     verb: str
@@ -58,6 +59,7 @@ class Job:
     minutes: float | None = None
     save_every: float = 30.0
     out: Path | None = None
+    forewarn: Callable[[Job, RealSet, Plan], None] | None = None
 
     def __post_init__(self) -> None:
         if self.method.kind != self.verb:
@@ -196,6 +198,8 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
     real, began = splits.train, time.time()
     memory.require(job.cost(real).memory, f"{job.name} at {job.budgets[-1]}")
     how = job.plan(real)
+    if job.forewarn is not None:
+        job.forewarn(job, real, how)
     folder = job.running if job.out is not None else None
     res = gather(job.method, real, seed=job.seed, plan=how, progress=progress)
     outcome = run(
