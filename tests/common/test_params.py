@@ -11,7 +11,7 @@ from attar import registry
 from attar.params.table import TABLE
 from attar.testing.trial import method_of
 
-CLOSELY = {"tiles": ("dm", "dc", "dsa"), "frequency": ("dm", "dc", "dsa"), "bases": ("dm",)}
+CLOSELY = {"tiles": ("dm", "dc", "dsa"), "frequency": ("dm", "dc", "dsa"), "bases": ("dm",), "memory": ("dm",)}
 """Methods that pass all checks; the others pass those that look at the tensors."""
 LARGE = ("bases",)
 """What does not fit one image of 64 pixels a class, with which some checks work; these pass the others."""
@@ -35,7 +35,7 @@ OTHERS = (
     "float64_agrees",
     "artifact_opens",
 )
-SMALL = {"tiles": "tiles", "frequency": "frequency:share=0.2", "bases": "bases:styles=2"}
+SMALL = {"tiles": "tiles", "frequency": "frequency:share=0.2", "bases": "bases:styles=2", "memory": "memory"}
 """Settings that fit the toys: eight pixels a side."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from attar.errors import UsageError
 from attar.execute.compile import fast, switched
 from attar.method import State
 from attar.optim import Opt
-from attar.params import frequency
+from attar.params import frequency, memory, pixels
 from attar.params.table import TABLE, decoded, images, made_of, rows
 from attar.real.realset import RealSet
 from attar.run import tensors_of
@@ -24,7 +25,15 @@ from attar.seeds import Seeds
 from attar.testing.toys import toy
 from attar.testing.trial import cast
 
-SPECS = ("tiles:factor=2", "tiles:factor=3", "frequency:share=0.2", "frequency:share=1", "bases:styles=2")
+SPECS = (
+    "tiles:factor=2",
+    "tiles:factor=3",
+    "frequency:share=0.2",
+    "frequency:share=1",
+    "bases:styles=2",
+    "memory",
+    "memory:share=0.7:smaller=3",
+)
 LEAST = {"bases": 3}
 """Images of each class that a budget must have for the toys, where that is more than one."""
 SHAPES = ((1, (8, 8)), (3, (7, 9)))
@@ -111,6 +120,11 @@ def test_labels_follow_the_images_and_the_budget_is_kept(spec: str) -> None:
         ("frequency:share=1", [2, 0, 1], 3 * 768),  # no mask
         # a hallucinator: 27 + 3 + 2 * 108 + 81 + 3 = 330 of 3 * 192 floats; 246 left: 2 * 246 // (3 * 64) and 246 // 192
         ("bases:styles=1", [2, 0, 1], (3 * 64 + 330) * 4),
+        # 0.4 * 576 // 48 = 4 bases; 576 - 192 = 384 floats left: 2 * 384 // (3 * 4) and 384 // 12; with one each 32 thrice
+        ("memory", [64, 0, 32], (4 * 48 + 4 * 96) * 4),
+        # 0.9 * 576 // 27 = 19 bases; 576 - 513 = 63 floats left: 126 // 57 and 63 // 57; with one each 1 thrice
+        ("memory:share=0.9:smaller=3", [2, 0, 1], (19 * 27 + 19 * 3) * 4),
+        ("memory:share=0.01:smaller=1", [256, 0, 128], (192 + 3 * 128) * 4),  # one base
     ],
 )
 def test_bytes_by_hand(spec: str, counts: list[int], used: int) -> None:
@@ -162,6 +176,9 @@ def test_the_grammar_is_that_of_networks() -> None:
         "pixels:a=1": "it has no settings",
         "frequency:share=0": "share=0.0 is not in",
         "frequency:share=nan": "share=nan is not in",
+        "memory:share=1": "share=1.0 is not in",
+        "memory:smaller=0": "smaller=0 must be",
+        "memory:lr=nan": "lr=nan must be",
     }.items():
         with pytest.raises(UsageError, match=why):
             made_of(spec)
@@ -240,3 +257,56 @@ def test_hallucinators_that_leave_no_room_are_refused() -> None:
         DM(params="bases").cost(toy(), Budget(ipc=1))
     with pytest.raises(UsageError, match=r"3 x 3 pixels at least, but these have 8 x 2"):
         made_of("bases").init(toy(size=(8, 2)), Budget(ipc=9), Seeds(0), kind="noise")
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+
+def small_images(real: RealSet, state: State, size: tuple[int, int]) -> torch.Tensor:
+    """The real images that a memory begins with, averaged to the size of its bases: [M, C h w]."""
+    counts = state["label"].bincount(minlength=real.n_classes).tolist()
+    image = real.draw(pixels.drawn(real, counts, Seeds(0))).double()
+    (h, w), (high, wide) = size, (real.shape[1] // size[0], real.shape[2] // size[1])
+    blocks = image.unflatten(3, (w, wide)).unflatten(2, (h, high))  # [M, C, h, high, w, wide]
+    return blocks.mean((3, 5)).flatten(1)
+
+
+def test_the_first_memory_is_the_nearest_to_real_images_of_its_class() -> None:
+    """No set of as many bases is nearer: what is missed is what the Gram matrix's other eigenvalues say."""
+    real = toy((9, 9, 9), channels=3)
+    state = made_of("memory").init(real, Budget(ipc=1), Seeds(0), kind="real")
+    x, (p, d) = small_images(real, state, (4, 4)), (len(state["base"]), 48)
+    base = state["base"].double().flatten(1)
+    assert torch.allclose(base @ base.T, d * torch.eye(p, dtype=torch.float64), atol=1e-4)
+    shown = state["address"].double() @ base / math.sqrt(192)
+    left = torch.linalg.eigvalsh(x.T @ x)[: d - p].sum()  # in rising order
+    assert 0 < left < 0.5 * x.square().sum()
+    assert torch.allclose((shown - x).square().sum(), left, rtol=1e-4)
+
+
+def test_more_bases_than_images_and_as_many_as_there_are_numbers() -> None:
+    """One example a class: the bases that no image needs are orthogonal to those that one does."""
+    real = toy((1, 1), size=(4, 4))
+    state = made_of("memory:share=0.9").init(real, Budget(ipc=1), Seeds(0), kind="real")
+    assert len(state["base"]) == 4 == state["base"][0].numel()  # 28.8 floats would pay for 7
+    made = made_of("memory:smaller=1:share=0.8").init(real, Budget(rows=2), Seeds(0), kind="real")
+    assert (len(made["base"]), len(made["label"])) == (1, 16)  # 25.6 floats pay for one
+    x = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    found = memory.longest(x, 5)
+    assert torch.allclose(found @ found.T, torch.eye(5), atol=1e-5)
+    assert torch.allclose(x @ found[:3].T @ found[:3], x, atol=1e-5)
+
+
+def test_noise_is_as_wide_as_pixels() -> None:
+    state = made_of("memory:smaller=1").init(toy((9, 9)), Budget(ipc=9), Seeds(0), kind="noise")
+    assert 0.9 < images("memory:smaller=1", state).std() < 1.1
+
+
+def test_bases_of_a_memory_have_their_own_rate() -> None:
+    moved = made_of("memory:lr=0.5").learn(Opt(lr=2.0, momentum=0.5))
+    assert moved == {"base": Opt(lr=1.0, momentum=0.5), "address": Opt(lr=2.0, momentum=0.5)}
+
+
+def test_bases_that_leave_no_address_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"7 bases take 448 of the 512 bytes of 8 images, .*lower memory:share=0.9"):
+        DM(params="memory:share=0.9:smaller=1").cost(toy((2,) * 8, size=(4, 4)), Budget(ipc=1))

@@ -73,9 +73,32 @@ def bases(stored: State, label: torch.Tensor, shape: tuple[int, int, int], fill:
     return torch.stack(out)
 
 
+def between(y: int, small: int, large: int) -> list[tuple[int, float]]:
+    """The two pixels of a small column that a pixel of the large one lies between, and the weight of each."""
+    place = max(0.0, (y + 0.5) * small / large - 0.5)
+    below = min(math.floor(place), small - 1)
+    above = min(below + 1, small - 1)
+    return [(below, 1 - (place - below)), (above, place - below)]
+
+
+def memory(stored: State, label: torch.Tensor, shape: tuple[int, int, int], fill: torch.Tensor) -> torch.Tensor:
+    """One base and one pixel at a time, each between four pixels of the base."""
+    c, h, w = shape
+    out = torch.zeros(len(label), c, h, w, dtype=torch.float64)
+    for i, address in enumerate(stored["address"]):
+        for much, b in zip(address.tolist(), stored["base"]):
+            for y in range(h):
+                for x in range(w):
+                    for v, down in between(y, b.shape[1], h):
+                        for u, across in between(x, b.shape[2], w):
+                            out[i, :, y, x] += much * down * across * b[:, v, u]
+    return out / math.sqrt(c * h * w)
+
+
 PLAIN: dict[str, Callable[[State, torch.Tensor, tuple[int, int, int], torch.Tensor], torch.Tensor]] = {
     "tiles": tiles,
     "frequency": frequency,
     "bases": bases,
+    "memory": memory,
 }
 """Name -> decoder of the stored tensors: (stored, label [M], (C, H, W), the grey of the normalised space) -> images."""

@@ -56,7 +56,7 @@ class DC(Method):
     net: str = "convnet"
     "Network whose gradients are matched."
     params: str = "pixels"
-    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency or bases, as tiles:factor=3."
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Mopuri, Bilen. Dataset Condensation with Gradient Matching. ICLR 2021"
 

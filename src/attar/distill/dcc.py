@@ -67,7 +67,7 @@ class DCC(Method):
     augment: str = "auto"
     "Siamese transforms joined by _, none (DCC), or auto (DSAC: all; no flip for digits and letters)."
     params: str = "pixels"
-    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency or bases, as tiles:factor=3."
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Lee, Chun, Jung, Yun, Yoon. Dataset Condensation with Contrastive Signals. ICML 2022"
 

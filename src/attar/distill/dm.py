@@ -52,7 +52,7 @@ class DM(Method):
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
     params: str = "pixels"
-    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency or bases, as tiles:factor=3."
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Distribution Matching. WACV 2023"
     quick: ClassVar[Mapping[str, Any]] = {"steps": 500, "batch": 64}

@@ -60,7 +60,7 @@ class DSA(Method):
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
     params: str = "pixels"
-    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency or bases, as tiles:factor=3."
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. ICML 2021"
 

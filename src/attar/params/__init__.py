@@ -1,1 +1,1 @@
-"""What a small set is made of: pixels, tiles, frequencies, bases; :mod:`attar.params.table` names them."""
+"""What a small set is made of: pixels, tiles, frequencies, bases, a memory; :mod:`attar.params.table` names them."""

@@ -24,6 +24,7 @@ from attar.method import Rows, State
 from attar.optim import Opt
 from attar.params.bases import Bases
 from attar.params.frequency import Frequency
+from attar.params.memory import Memory
 from attar.params.pixels import Pixels
 from attar.params.tiles import Tiles
 from attar.real.realset import RealSet
@@ -71,6 +72,10 @@ TABLE: dict[str, tuple[type[Params], str]] = {
     "tiles": (Tiles, "factor x factor small pictures in every stored image, enlarged (IDC, IDM)"),
     "frequency": (Frequency, "the amplitudes of the frequencies in which a class varies most (FreD)"),
     "bases": (Bases, "bases of every class and small networks shared by all; each pair is an image (HaBa)"),
+    "memory": (
+        Memory,
+        "small bases shared by all classes, and for every image an address that mixes them (Remember the Past)",
+    ),
 }
 """Name -> class and one line; the fields of the class are the settings of a spec string."""
 
