@@ -76,11 +76,10 @@ def decode(data: bytes, where: Path | str = SCORES) -> Judged:
     try:
         table = pq.read_table(pa.BufferReader(data)).replace_schema_metadata(None)
         table.validate(full=True)
-        wrong = _fault(table)
     except (pa.ArrowException, OSError, ValueError) as e:
-        wrong = str(e).split("\n", 1)[0].rstrip(".")
-    if wrong:
-        raise DataError(f"{where} does not hold the scores of a selection ({wrong}); restore it from a copy")
+        raise _unreadable(where, str(e).split("\n", 1)[0].rstrip(".")) from e
+    if wrong := _fault(table):
+        raise _unreadable(where, wrong)
     found = {name: torch.tensor(table[name].to_numpy()) for name in table.column_names}
     return Judged(
         ids=found["id"],
@@ -88,6 +87,10 @@ def decode(data: bytes, where: Path | str = SCORES) -> Judged:
         labels=found.get("label"),
         values={name: value for name, value in found.items() if name not in OWN},
     )
+
+
+def _unreadable(where: Path | str, why: str) -> DataError:
+    return DataError(f"{where} does not hold the scores of a selection ({why}); restore it from a copy")
 
 
 def contradiction(judged: Judged, source_id: pa.ChunkedArray) -> str | None:

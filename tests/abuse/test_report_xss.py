@@ -121,7 +121,10 @@ def named(real: RealSet, name: str) -> tuple[Condensed, RealSet]:
         "seconds": 1.0,
     }
     picked = torch.tensor([0, 1, 2, 10, 11, 20])
-    condensed = condense(Rows(picked=picked, recipe={name: name}), real, kind="subset", lineage=[step])
+    judged = {k: torch.linspace(1, 0, len(real)) for k in ("score", "confidence", "variability")}
+    weight = torch.arange(1.0, 7.0)
+    rows = Rows(picked=picked, recipe={name: name}, judged=judged, weight=weight)
+    condensed = condense(rows, real, kind="subset", lineage=[step])
     condensed.table = condensed.table.append_column(name.encode(errors="replace"), [["x"] * 6])
     return condensed.scored([score(name)]), real
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from attar.condensed import Condensed
 from attar.real.objects import DETECTION
 from attar.real.realset import RealSet
-from attar.report import accuracy, facts, losses, pictures, svg, wording
+from attar.report import accuracy, facts, losses, pictures, wording
+from attar.report.balance import balance, weights
+from attar.report.choice import choice, judged_of
 from attar.report.classes import per_class
 from attar.report.cost import cost
 from attar.report.excerpts import excerpts
@@ -21,18 +22,6 @@ from attar.report.provenance import provenance
 from attar.report.render import template
 
 LOG = "log.jsonl"
-BARS = 30
-"""Classes of the balance chart."""
-
-
-@dataclass(frozen=True)
-class Balance:
-    """Bars of the first classes, how many are not shown, and the smallest and largest class."""
-
-    chart: Markup
-    left_out: int
-    least: int
-    most: int
 
 
 def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | None = None) -> str:
@@ -50,6 +39,7 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
     steps, scores = facts.lineage(manifest.get("lineage")), facts.scores(manifest.get("scores"))
     n_real = facts.whole(facts.mapping(manifest.get("source")).get("rows")) or (len(real) if real else None)
     noun, synthetic = "examples" if condensed.bytes8 is None else "images", manifest.get("kind") == "synthetic"
+    judged = judged_of(condensed)
     folder = folder or (condensed.path.name if condensed.path else "") or "this-folder"
     context = {
         "name": _name(condensed),
@@ -61,10 +51,12 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
         "line": _line(condensed, steps),
         "gallery": pictures.gallery(condensed, real),
         "excerpts": excerpts(condensed),
-        "groups": accuracy.groups(scores, kept=condensed.worth, real=n_real, noun=noun, synthetic=synthetic),
+        "groups": accuracy.groups(scores, kept=_worth(condensed), real=n_real, noun=noun, synthetic=synthetic),
         "evaluate": f"attar evaluate {facts.text(shlex.quote(folder))}",
         "loss": losses.chart(condensed.files.get(LOG, b"")),
-        "balance": _balance(condensed),
+        "choice": choice(condensed, judged, real),
+        "balance": balance(condensed, judged),
+        "weights": weights(condensed),
         "cost": cost(condensed, n_real, steps),
         "steps": steps,
         "provenance": provenance(condensed, steps),
@@ -86,12 +78,19 @@ def _result(
     subject = f"{wording.count(n)} {what if n != 1 else what[:-1]} of {_name(condensed)}"
     if not synthetic and steps and steps[0].method:
         subject += f", chosen by {steps[0].method},"
-    stored = condensed.worth
+    stored = _worth(condensed)
     if stored < n:
         what = "stored ones" if condensed.enlarged > 1 else "images' worth of bytes"
         subject += f", decoded from {wording.count(stored)} {what},"
     best = scores[0] if scores else None
     return wording.sentence(best, subject=subject, kept=stored, real=n_real, noun=noun)
+
+
+def _worth(condensed: Condensed) -> int:
+    """Images that the stored bytes are worth, where a manifest tells."""
+    if "stored" in condensed.exact:
+        return condensed.worth
+    return facts.whole(facts.mapping(condensed.manifest.get("budget")).get("stored")) or len(condensed)
 
 
 def _line(condensed: Condensed, steps: Sequence[Step]) -> list[str]:
@@ -104,17 +103,6 @@ def _line(condensed: Condensed, steps: Sequence[Step]) -> list[str]:
         c, h, w = condensed.bytes8.shape[1:]
         said.append(f"{h} × {w} pixels, {'grey' if c == 1 else 'colour'}")
     return said + [f"{s.verb} {s.method}".strip() + (f", seed {s.seed}" if s.seed else "") for s in steps]
-
-
-def _balance(condensed: Condensed) -> Balance | None:
-    """The classes as bars; None where they are even."""
-    counts = per_class(condensed)
-    sizes = [n for _, n in counts]
-    if not sizes or min(sizes) == max(sizes):
-        return None
-    rows = [(k, f"{wording.count(n)} ({wording.share(n, len(condensed))})", float(n)) for k, n in counts[:BARS]]
-    chart = svg.bars(rows, ident="balance", title="Kept examples per class")
-    return Balance(chart, len(counts) - len(rows), min(sizes), max(sizes))
 
 
 def _code(folder: str, condensed: Condensed) -> str:

@@ -127,15 +127,15 @@ def gallery(condensed: Condensed, real: RealSet | None = None) -> Gallery | None
         condensed = dataclasses.replace(condensed, bytes8=outlined(condensed.bytes8, condensed.table))
     assert condensed.bytes8 is not None
     c, h, w = condensed.bytes8.shape[1:]
+    width, height = tile_size(condensed)
     groups = members(condensed)
     shown = groups[:CLASSES]
     n_kept, n_real = _share(shown, c * min(h, SIDE) * min(w, SIDE), with_real=real is not None)
     rows = tuple(_row(condensed, real, k, index, n_kept, n_real) for k, index in shown)
-    width = _tile(w) if w >= h else max(8, round(_tile(h) * w / h))
     return Gallery(
         rows=rows,
         width=width,
-        height=max(8, round(width * h / w)),
+        height=height,
         left_out=len(groups) - len(shown),
         shrunk=(h, w) if max(h, w) > SIDE else None,
     )
@@ -170,14 +170,14 @@ def _row(
     assert condensed.bytes8 is not None
     name, picked = class_name(condensed, k), condensed.manifest.get("kind") == "subset"
     kept = tuple(
-        Tile(_uri(condensed.bytes8[i]), f"{name}, kept example {j + 1}", **(_told(condensed, i) if picked else {}))
+        Tile(uri(condensed.bytes8[i]), f"{name}, kept example {j + 1}", **(_told(condensed, i) if picked else {}))
         for j, i in enumerate(index[:n_kept].tolist())
     )
     if real is None:
         return Row(name, len(index), None, kept, ())
     pool = _pool(real, k)
     some = pool[torch.randperm(len(pool), generator=Seeds(0).generator("report", -1 if k is None else k))[:n_real]]
-    before = tuple(Tile(_uri(x), f"{name}, real example {j + 1}") for j, x in enumerate(_seen(real, some)))
+    before = tuple(Tile(uri(x), f"{name}, real example {j + 1}") for j, x in enumerate(_seen(real, some)))
     return Row(name, len(index), len(pool), kept, before)
 
 
@@ -204,13 +204,21 @@ def _told(condensed: Condensed, i: int) -> dict[str, Any]:
     return {"pick": i + 1, "gain": f"{gain:.3g}" if isinstance(gain, float) else "", "hint": ", ".join(facts)}
 
 
-def _uri(image: torch.Tensor) -> str:
-    """uint8 [C, H, W] -> a PNG as a data URI."""
+def tile_size(condensed: Condensed) -> tuple[int, int]:
+    """Width and height at which a picture of a set is shown."""
+    assert condensed.bytes8 is not None
+    h, w = condensed.bytes8.shape[2:]
+    width = _tile(w) if w >= h else max(8, round(_tile(h) * w / h))
+    return width, max(8, round(width * h / w))
+
+
+def uri(image: torch.Tensor, *, side: int = SIDE) -> str:
+    """uint8 [C, H, W] -> a PNG as a data URI, averaged down where it is longer than ``side``."""
     c, h, w = image.shape
     if c not in (1, 3):
         image = image.to(torch.float32).mean(0, keepdim=True).round().to(torch.uint8)
-    if max(h, w) > SIDE:
-        to = (max(1, round(h * SIDE / max(h, w))), max(1, round(w * SIDE / max(h, w))))
+    if max(h, w) > side:
+        to = (max(1, round(h * side / max(h, w))), max(1, round(w * side / max(h, w))))
         small = interpolate(image[None].to(torch.float32), size=to, mode="area")[0]
         image = small.round().clamp(0, 255).to(torch.uint8)
     return "data:image/png;base64," + base64.b64encode(png.encode(image.contiguous())).decode()

@@ -116,6 +116,93 @@ def bars(rows: Sequence[tuple[str, str, float]], *, ident: str, title: str) -> M
     return _sheet(parts, height=step * len(rows), ident=ident, title=title, desc=desc, kind="bars")
 
 
+def twins(rows: Sequence[tuple[str, str, float, float]], *, ident: str, title: str) -> Markup:
+    """(name, value in words, share now, share before) as two thin bars each on one scale from zero."""
+    step, most = 38, max((max(now, before) for _, _, now, before in rows), default=0) or 1
+    form = Markup(
+        '<g><title>{0}: {1}; share {2} %, before {3} %</title><text class="name" x="0" y="{4}">{5}</text>'
+        '<text class="said" x="100%" y="{4}">{1}</text><rect class="bar" x="0" y="{6}" width="{7}%" height="5"/>'
+        '<rect class="before" x="0" y="{8}" width="{9}%" height="5"/></g>'
+    )
+    parts = []
+    for i, (name, said, now, before) in enumerate(rows):
+        y, wide = step * i, [_n(100 * share / most) for share in (now, before)]
+        shares = f"{100 * now:.3g}", f"{100 * before:.3g}"
+        parts.append(form.format(name, said, *shares, y + 14, short(name), y + 19, wide[0], y + 25, wide[1]))
+    desc = "; ".join(f"{name}: {said}" for name, said, *_ in rows)
+    return _sheet(parts, height=step * len(rows), ident=ident, title=title, desc=desc, kind="bars")
+
+
+def histogram(
+    bounds: Sequence[float],
+    counts: Sequence[Sequence[int]],
+    x: Scale,
+    y: Scale,
+    marks: Sequence[tuple[float, float, str]],
+    *,
+    ident: str,
+    title: str,
+    height: int = 260,
+) -> Markup:
+    """Kept examples in front of dropped ones, bar on bar, and the edges between them.
+
+    Args:
+        bounds: of the B bars, B + 1 numbers.
+        counts: B kept, B dropped.
+        marks: (low, high, what it is) of each edge; a line, or a band where it has a width.
+    """
+    top, bottom = 16 + 18 * len(marks), height - 26
+    parts = [_level(y, t, top, bottom) for t in y.ticks if t]
+    parts += [_below(_x(x.at(t)), x.label(t), bottom + 18) for t in x.ticks]
+    for low, high, kept, dropped in zip(bounds, bounds[1:], *counts):
+        if kept or dropped:
+            parts.append(_bar((low, high), kept, dropped, x, y, (top, bottom)))
+    parts += [_edge(*mark, x, 16 + 18 * i, bottom) for i, mark in enumerate(marks)]
+    kept, dropped = map(sum, counts)
+    said = [f"scores from {figure(bounds[0])} to {figure(bounds[-1])}", f"{kept} kept", f"{dropped} dropped"]
+    desc = "; ".join([*said, *(name for *_, name in marks)])
+    return _sheet(parts, height=height, ident=ident, title=title, desc=desc, kind="histogram")
+
+
+def scatter(
+    kept: Sequence[tuple[float, float]],
+    dropped: Sequence[tuple[float, float]],
+    x: Scale,
+    y: Scale,
+    *,
+    names: tuple[str, str],
+    ident: str,
+    title: str,
+    height: int = 400,
+) -> Markup:
+    """Dots over two axes, the kept ones above the dropped ones; names tell the axes, across and up.
+
+    All dots of a kind are one path of points with round ends, a dozen bytes each.
+    """
+    top, bottom = 44, height - 46
+    parts = [_level(y, t, top, bottom) for t in y.ticks]
+    parts += [_below(_x(x.at(t)), x.label(t), bottom + 18) for t in x.ticks]
+    parts.append(Markup('<rect class="frame" x="0" y="{}" width="100%" height="{}"/>').format(top, bottom - top))
+    form = Markup(
+        '<svg y="{}" width="100%" height="{}" viewBox="0 0 100 100" preserveAspectRatio="none" overflow="visible">'
+        '<path class="spots {}" d="{}"/></svg>'
+    )
+    for kind, dots in (("dropped", dropped), ("kept", kept)):
+        at = [f"M{_x(x.at(a))} {_n(100 - 100 * y.at(b))}h.01" for a, b in dots]
+        parts.append(form.format(top, bottom - top, kind, "".join(at)))
+    parts.append(Markup('<text class="tick" x="0" y="{}">↑ {}</text>').format(top - 30, names[1]))
+    parts.append(
+        Markup('<text class="tick" x="100%" y="{}" text-anchor="end">{} →</text>').format(height - 6, names[0])
+    )
+    desc = f"across {names[0]}, up {names[1]}; {len(kept)} kept and {len(dropped)} dropped examples are shown"
+    return _sheet(parts, height=height, ident=ident, title=title, desc=desc, kind="scatter")
+
+
+def figure(value: float) -> str:
+    """A number in three digits."""
+    return f"{value:.3g}" if abs(value) < 1000 or abs(value) >= 1e7 else f"{value:,.0f}"
+
+
 def key(index: int, s: Series) -> Markup:
     """The mark of a series, or a piece of its line where it has none, for a legend."""
     mark = _shape(index) if s.intervals else Markup('<path class="line" d="M-7 0H7"/>')
@@ -176,6 +263,38 @@ def _marks(s: Series, index: int, x: Scale, y: Scale, top: float, bottom: float)
         form.format(_x(x.at(a)), down(low), down(high), down(b), s.name, x.label(a), f"{b:.3f}", _shape(index))
         for (a, b), (low, high) in zip(s.points, s.intervals)
     )
+
+
+def _bar(ends: tuple[float, float], kept: int, dropped: int, x: Scale, y: Scale, box: tuple[float, float]) -> Markup:
+    """One bar: kept below, dropped on it; a part that is there is never lower than can be seen."""
+    left, right = float(_x(x.at(ends[0]))), float(_x(x.at(ends[1])))
+    high = [max(2.0, (box[1] - box[0]) * y.at(n)) if n else 0.0 for n in (kept, dropped)]
+    parts = [
+        Markup('<rect class="{}" x="{}%" y="{}" width="{}%" height="{}"/>').format(
+            kind, _n(left), _n(box[1] - foot - part), _n(0.92 * (right - left)), _n(part)
+        )
+        for kind, foot, part in (("bar", 0.0, high[0]), ("rest", high[0], high[1]))
+        if part
+    ]
+    said = f"{figure(ends[0])} to {figure(ends[1])}: {kept} kept, {dropped} dropped"
+    return Markup("<g><title>{}</title>{}</g>").format(said, Markup("").join(parts))
+
+
+def _edge(low: float, high: float, name: str, x: Scale, top: float, bottom: float) -> Markup:
+    """An edge with its name above, on the side where there is room."""
+    left, right = float(_x(x.at(low))), float(_x(x.at(high)))
+    end = (left + right) / 2 > 50
+    band = Markup('<rect class="band" x="{}%" y="{}" width="{}%" height="{}"/>').format(
+        _n(left), _n(top), _n(right - left), _n(bottom - top)
+    )
+    lines = Markup("").join(
+        Markup('<line class="edge" x1="{0}%" x2="{0}%" y1="{1}" y2="{2}"/>').format(_n(at), _n(top), _n(bottom))
+        for at in dict.fromkeys((left, right))
+    )
+    text = Markup('<text class="name" x="{}%" dx="{}" y="{}" text-anchor="{}">{}</text>').format(
+        _n(right if end else left), -6 if end else 6, _n(top + 4), "end" if end else "start", name
+    )
+    return (band if right > left else Markup("")) + lines + text
 
 
 def _upright(axis: Scale, top: float, bottom: float, place: str, label: str) -> Markup:

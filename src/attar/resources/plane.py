@@ -38,10 +38,10 @@ def places(features: torch.Tensor, kept: torch.Tensor, seeds: Seeds) -> State:
         seeds: for the sample.
 
     Returns:
-        ``pc1`` and ``pc2`` float32 [N]; nothing where the features have less than two directions or are not finite.
+        ``pc1`` and ``pc2`` float32 [N]; nothing where the features have less than two directions, are all the same or not finite.
     """
     sample = features[_sample(features, kept, seeds)].cpu().float()  # [n, D]
-    if min(sample.shape) < 2 or not torch.isfinite(sample).all():
+    if min(sample.shape) < 2 or not torch.isfinite(sample).all() or bool((sample == sample[0]).all()):
         return {}
     # One thread: several add up in the order in which they happen to end, which changes the last bits.
     with threadpool_limits(1):
