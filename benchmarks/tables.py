@@ -92,13 +92,105 @@ def scale() -> str:
     return table(head, body)
 
 
+def choosing() -> str:
+    """Pairs: another way and attar's."""
+    head = ["work", "examples", "beside it", "attar", "times", "what else"]
+    return table(head, [_beside(r) for r in rows("choosing") if "ratio" in r])
+
+
+def _beside(r: dict[str, Any]) -> list[str]:
+    n = f"{r['n']:,} x {r['width']:,}"
+    times, more = f"**{r['ratio']:.1f}**", ""
+    if "ratio_range" in r:
+        low, high = r["ratio_range"]
+        times += f" ({low:.1f}-{high:.1f})"
+        more = f"objectives {r['objectives_apart']:.1g} apart, {r['same_picks']:.0%} of the picks the same"
+    if "recall" in r:
+        more = f"recall {r['recall']:.3f}"
+    other = f"{r['other_seconds']:.2f} s ({r['beside']})"
+    return [f"{r['what']}, {r['threads']} threads", n, other, f"{r['seconds']:.2f} s", times, more]
+
+
+def picking() -> str:
+    """Greedy choices that read all features at every pick."""
+    head = [
+        "work",
+        "examples",
+        "picks",
+        "seconds",
+        "picks a second",
+        "read a pick",
+        "of a copy's rate",
+        "memory above features",
+    ]
+    return table(head, [_picked(r) for r in rows("choosing") if "picks_per_second" in r])
+
+
+def _picked(r: dict[str, Any]) -> list[str]:
+    n = f"{r['n']:,} x {r['width']:,}"
+    took = [f"{r['picks']:,}", f"{r['seconds']:.1f}", f"{r['picks_per_second']:.1f}"]
+    read = [f"{r['bytes_per_pick'] / 1e6:.0f} MB", f"{r['fraction_of_copy']:.0%}"]
+    return [r["what"], n, *took, *read, f"{r['memory_above_features'] / 1e6:.0f} MB"]
+
+
+def recorder() -> str:
+    """What watching a training costs."""
+    head = ["work", "without", "with", "overhead", "updates a second"]
+    return table(head, [_recorded(r) for r in rows("choosing") if r["work"].startswith("recorder")])
+
+
+def _recorded(r: dict[str, Any]) -> list[str]:
+    if "updates_per_second" in r:
+        return [
+            f"{r['what']}, {r['threads']} threads",
+            "-",
+            f"{r['seconds']:.2f} s",
+            "-",
+            f"{r['updates_per_second']:,.0f}",
+        ]
+    low, high = r["overhead_range"]
+    how = f"{r['what']}, {r['net']}" + ", compiled" * r["compiled"]
+    took = [f"{r['other_seconds']:.2f} s", f"{r['seconds']:.2f} s"]
+    return [how, *took, f"**{r['overhead_percent']:.1f} %** ({low:.1f}-{high:.1f})", "-"]
+
+
+def selection() -> str:
+    """Accuracy of every method at every share."""
+    found = [r for r in rows("selection") if r["data"] == "cifar10" and r["examples"] is None]
+    shares = sorted({r["keep"] for r in found})
+    order = list(dict.fromkeys(r["method"] for r in found))
+    head = ["method", *(f"{k:.0%} kept" for k in shares)]
+    return table(head, [[f"`{m}`", *(_taught(found, m, k) for k in shares)] for m in order])
+
+
+def _taught(found: list[dict[str, Any]], method: str, keep: float) -> str:
+    """Mean, interval and best; empty where there is no row."""
+    r = next((r for r in found if (r["method"], r["keep"]) == (method, keep)), None)
+    return _accuracy(r) if r else ""
+
+
+def _accuracy(r: dict[str, Any]) -> str:
+    among = "" if r["interval"] is None else f" ({r['interval'][0]:.3f}-{r['interval'][1]:.3f})"
+    return f"{r['last_mean']:.3f}{among}, best {r['best_mean']:.3f}"
+
+
+def fashion() -> str:
+    """What was asked of Dyn-Unc and of CCS."""
+    head = ["method", "kept", "last (95 % interval), best", "trainings"]
+    found = [r for r in rows("selection") if r["data"] == "fashion_mnist" and r["examples"] is None]
+    body = [[f"`{r['method']}`", f"{r['keep']:.0%}", _accuracy(r), str(len(r["accuracies"]))] for r in found]
+    return table(head, body)
+
+
 def methods() -> str:
     """The registry, with a link to each method's page."""
     body = [[f"[`{m.name}`](docs/methods/{m.name}.md)", m.verb, m.paper, m.line] for m in registry.METHODS]
     return table(["name", "verb", "paper", "what it does"], body)
 
 
-TABLES: dict[str, Callable[[], str]] = {"fidelity": fidelity, "speed": speed, "scale": scale, "methods": methods}
+TABLES: dict[str, Callable[[], str]] = {
+    f.__name__: f for f in (fidelity, speed, scale, choosing, picking, recorder, selection, fashion, methods)
+}
 
 
 def filled(text: str) -> str:
