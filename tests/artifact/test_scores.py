@@ -117,6 +117,15 @@ def test_selectors_of_features_have_a_map(subset: Path) -> None:
         assert min((mine - theirs).abs().max(), (mine + theirs).abs().max()) < 1e-3
 
 
+def test_classes_that_nothing_is_picked_of_have_no_score(tmp_path: Path) -> None:
+    attar.select("digits", method="semdedup", rows=3, balanced=True, out=tmp_path / "few")
+    table = pq.read_table(tmp_path / "few" / SCORES).to_pandas()
+    asked = set(table.label[table.kept])
+    assert len(asked) == 3
+    assert all(table.score[table.label == k].notna().all() == (k in asked) for k in range(10))
+    assert all(table.score[table.label == k].isna().all() == (k not in asked) for k in range(10))
+
+
 def test_features_without_a_plane_have_no_map() -> None:
     seeds, kept = Seeds(0), torch.tensor([0])
     for features in (torch.ones(5, 1), torch.ones(1, 5), torch.ones(5, 3), torch.full((5, 5), torch.nan)):

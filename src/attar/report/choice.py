@@ -203,8 +203,11 @@ def _map(judged: Judged) -> Map | None:
 
 
 def _axis(values: torch.Tensor, *, ticks: bool) -> Scale:
-    found = scale.linear(values.tolist(), n=5)
-    return found if ticks else Scale(found.low, found.high, ())
+    if ticks or float(values.min()) == float(values.max()):
+        found = scale.linear(values.tolist(), n=5)
+        return found if ticks else Scale(found.low, found.high, ())
+    low, high = float(values.min()), float(values.max())
+    return Scale(low - (high - low) / 40, high + (high - low) / 40, ())
 
 
 def _some(rows: torch.Tensor, most: int) -> torch.Tensor:

@@ -49,21 +49,29 @@ def cut(score: torch.Tensor, kept: torch.Tensor, labels: torch.Tensor | None, ru
         labels: int64 [N] where every class was cut by itself, else None.
         rule: how the scores became a choice; one that draws by chance has no edges.
     """
-    known = torch.isfinite(score)
-    groups = [known] if labels is None else [known & (labels == k) for k in labels.unique().tolist()]
     near = {True: torch.full((len(score),), torch.inf), False: torch.full((len(score),), torch.inf)}
     found: dict[bool, list[float]] = {False: [], True: []}
-    for group in [] if rule.partition(":")[0] in CHANCE else groups:
-        edges = _edges(score[group & kept], score[group & ~kept])
-        for upper, (mine, _) in edges.items():
-            found[upper].append(mine)
+    for group in () if rule.partition(":")[0] in CHANCE else _groups(score, labels):
+        mine, others = group[kept[group]], group[~kept[group]]
+        edges = _edges(score[mine], score[others])
+        for upper, (edge, _) in edges.items():
+            found[upper].append(edge)
         if edges:
-            upper, (mine, other) = next(iter(edges.items()))
-            away = (score - (mine + other) / 2).abs()
-            side = group & ~kept & (score >= other if upper else score <= other)
-            near[True][group & kept], near[False][side] = away[group & kept], away[side]
+            upper, (edge, other) = next(iter(edges.items()))
+            side = others[score[others] >= other if upper else score[others] <= other]
+            for places, kind in ((mine, True), (side, False)):
+                near[kind][places] = (score[places] - (edge + other) / 2).abs()
     marks = tuple(Mark(min(v), max(v), upper) for upper, v in found.items() if v)
     return Cut(marks, *(_nearest(near[side]) for side in (True, False)))
+
+
+def _groups(score: torch.Tensor, labels: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """The places of every class with a score, or of all examples: int64 [n] each, ascending."""
+    known = torch.nonzero(torch.isfinite(score)).flatten()
+    if labels is None:
+        return (known,)
+    known = known[labels[known].argsort(stable=True)]
+    return known.split(labels[known].unique_consecutive(return_counts=True)[1].tolist())
 
 
 def _edges(kept: torch.Tensor, dropped: torch.Tensor) -> dict[bool, tuple[float, float]]:

@@ -175,11 +175,11 @@ def scatter(
     title: str,
     height: int = 400,
 ) -> Markup:
-    """Dots over two axes, the kept ones above the dropped ones; names tell the axes, across and up.
+    """Dots over two axes, those of the rarer kind above the others; names tell the axes, across and up.
 
     All dots of a kind are one path of points with round ends, a dozen bytes each.
     """
-    top, bottom = 44, height - 46
+    top, bottom = 44 if y.ticks else 26, height - (46 if x.ticks else 26)
     parts = [_level(y, t, top, bottom) for t in y.ticks]
     parts += [_below(_x(x.at(t)), x.label(t), bottom + 18) for t in x.ticks]
     parts.append(Markup('<rect class="frame" x="0" y="{}" width="100%" height="{}"/>').format(top, bottom - top))
@@ -187,10 +187,10 @@ def scatter(
         '<svg y="{}" width="100%" height="{}" viewBox="0 0 100 100" preserveAspectRatio="none" overflow="visible">'
         '<path class="spots {}" d="{}"/></svg>'
     )
-    for kind, dots in (("dropped", dropped), ("kept", kept)):
+    for kind, dots in sorted((("dropped", dropped), ("kept", kept)), key=lambda each: -len(each[1])):
         at = [f"M{_x(x.at(a))} {_n(100 - 100 * y.at(b))}h.01" for a, b in dots]
         parts.append(form.format(top, bottom - top, kind, "".join(at)))
-    parts.append(Markup('<text class="tick" x="0" y="{}">↑ {}</text>').format(top - 30, names[1]))
+    parts.append(Markup('<text class="tick" x="0" y="{}">↑ {}</text>').format(14, names[1]))
     parts.append(
         Markup('<text class="tick" x="100%" y="{}" text-anchor="end">{} →</text>').format(height - 6, names[0])
     )
