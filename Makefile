@@ -31,6 +31,8 @@ unit: $(VENV)/dev
 bench: $(VENV)/dev
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/choosing.py
+	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python docs/pages.py

@@ -208,7 +208,7 @@ def known(real: RealSet, number: int, given: argparse.Namespace, lessons: Lesson
     signals = {k: v for k, v in res[watched.name].items() if not k.startswith("weight.")}
     found = {"dynamics-0": signals, "features": {"features": res[seen.name]["features"]}}
     answers = recording.facts(res[seen.name]["logits"], real.labels)
-    return {**found, "outputs": {"entropy": answers["entropy"]}, "graph": neighbours(real, found)}
+    return {**found, "outputs": {"entropy": answers["entropy"]}}
 
 
 def neighbours(real: RealSet, res: dict[str, State]) -> State:
@@ -224,12 +224,10 @@ def chosen(cell: Cell, real: RealSet, res: dict[str, State], seed: int, lessons:
     """The rows that a method keeps: int64 [M]."""
     if cell.method == "full":
         return torch.arange(len(real))
-    kind, more = registry.find(cell.method), {}
-    names = {f for f in kind.__dataclass_fields__}
-    if "net" in names:
-        more["net"] = lessons.net
-    if "window" in names:
-        more["window"] = window
+    kind = registry.find(cell.method)
+    more = {k: v for k, v in {"net": lessons.net, "window": window}.items() if k in kind.__dataclass_fields__}
+    if cell.method == "d2":
+        res = {**res, "graph": neighbours(real, res)}
     state = kind(**cell.settings, **more).init(real, Budget(fraction=cell.keep), Seeds(seed).at("init"), res)
     return state["picked"]
 
@@ -303,7 +301,7 @@ def measure(cell: Cell, given: argparse.Namespace, rows: Rows) -> None:
     lessons, plan = LESSONS[cell.data], Plan(threads=given.threads, compiled=given.compile)
     steps = given.steps or lessons.steps
     key = {"cell": cell.name, "steps": steps, "watched_epochs": given.watched_epochs, "window": given.window}
-    key |= {"looks": given.looks, "examples": given.examples}
+    key |= {"looks": given.looks, "examples": given.examples, "network": lessons.net, "lr": lessons.lr}
     row = rows.find(**key) or {"accuracies": [], "best": [], "choose_seconds": [], "train_seconds": [], "commits": []}
     for seed in range(len(row["accuracies"]), given.seeds or cell.seeds):
         real, test = splits_of(cell.data, given.examples)
@@ -334,9 +332,7 @@ def facts(cell: Cell, lessons: Lessons, kept: int, steps: int) -> dict[str, Any]
         "rows": kept,
         "settings": cell.settings,
         "balanced": cell.method != "full",
-        "network": lessons.net,
         "batch": batch,
-        "lr": lessons.lr,
         "passes": steps * batch / kept,
         "watched_networks": cell.watched,
         "watched_lr": lessons.watched_lr,
