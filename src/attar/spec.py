@@ -52,7 +52,9 @@ def canonical(name: str, known: Known, settings: Mapping[str, Any]) -> str:
 
 def _setting(what: str, known: Known, item: str) -> tuple[str, Any]:
     key, equals, text = item.partition("=")
-    if not equals or key not in known:
+    if not equals and key in known:
+        raise UsageError(f"{what} has '{key}' without a value; write {key}=VALUE")
+    if key not in known:
         hint = nearest(key, known) if known else "it has no settings"
         raise UsageError(f"{what} has no setting '{item}'; {hint} (written as name=value)")
     name = what.split("'")[1]

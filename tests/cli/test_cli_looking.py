@@ -48,11 +48,14 @@ def test_a_set_may_be_the_working_folder(say: Say, dm: Path, tmp_path: Path, mon
     assert content(tmp_path / "dm-again")["data/train.parquet"] == content(dm)["data/train.parquet"]
 
 
-def test_methods_lists_all_in_the_order_of_the_registry(say: Say) -> None:
+def test_methods_lists_all_in_the_order_of_the_registry(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     done = say("methods")
     assert done.code == 0
     places = [done.out.index(f"│ {e.name} ") for e in METHODS]
     assert places == sorted(places)
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = say("methods").out
+    assert all(f"│ {e.name} " in narrow for e in METHODS)  # no name is cut off
     found = say("methods", "--json").json["methods"]
     assert [m["name"] for m in found[: len(METHODS)]] == [e.name for e in METHODS]
 

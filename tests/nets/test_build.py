@@ -37,7 +37,7 @@ def test_settings_reach_the_network():
         ("convet", "did you mean 'convnet'"),
         ("zzz", "known: alexnet, convnet, lenet"),
         ("convnet:dept=4", "did you mean 'depth'"),
-        ("convnet:depth", "no setting 'depth'"),
+        ("convnet:depth", "'depth' without a value; write depth=VALUE"),
         ("convnet:depth=four", "convnet:depth=four is not of type int"),
         ("convnet:depth=", "convnet:depth= is not of type int"),
         ("convnet:depth=3.5", "not of type int"),

@@ -291,15 +291,15 @@ def test_signals_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"el2n": np.array(["a"] * n)}, "expected one number an example"),
         ({"el2n": np.zeros(n), "id": ids.astype(float)}, "expected whole numbers"),
         ({"confidence": np.zeros(n)}, "has no column 'el2n'"),
-        ({"other": np.zeros(n)}, "has no column 'el2n'"),
+        ({"other": np.zeros(n), "more": np.zeros(n)}, "has no column 'el2n', .* known: more, other"),
     ):
         with pytest.raises(DataError, match=said):
             given(real, saved(**columns), ("el2n",))
     (tmp_path / "d.npz").write_bytes(b"PK no archive")
-    with pytest.raises(DataError, match="not a readable file"):
+    with pytest.raises(DataError, match="not a file of plain arrays"):
         given(real, str(tmp_path / "d.npz"), ("el2n",))
     np.save(tmp_path / "objects.npy", np.array([{}] * n), allow_pickle=True)
-    with pytest.raises(DataError, match="not a readable file"):
+    with pytest.raises(DataError, match=r"objects.npy is not a file of plain arrays; save it again with numpy.savez$"):
         given(real, str(tmp_path / "objects.npy"), ("el2n",))
     for where in ("nothing.npz", __file__):
         with pytest.raises(UsageError, match=r"there is no file|no file of signals"):

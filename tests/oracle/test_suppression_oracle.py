@@ -136,6 +136,9 @@ def test_impossible_settings_are_refused() -> None:
     ):
         with pytest.raises(UsageError):
             wrong()
+    for kind in (RALF, D2):
+        with pytest.raises(UsageError, match="neighbours=0"):  # as the user wrote it
+            kind(neighbours=0)
 
 
 @pytest.mark.parametrize("difficulty", ["aum", "forgetting", "el2n"])
@@ -152,6 +155,7 @@ def test_d2_takes_the_difficulty_of_a_training(difficulty: str) -> None:
         "learned": learned,
         "epochs": np.full(n, 10.0),
         "confidence": np.full(n, 0.5),
+        "variability": np.zeros(n),
     }
     hard = {
         "aum": seen["aum"].max() - seen["aum"],

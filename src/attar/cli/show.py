@@ -39,12 +39,12 @@ def aside(text: str) -> None:
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """A table; names from data are not read as markup."""
+    """A table; names from data are not read as markup. What the first column names stays whole, to be typed again."""
     from rich.text import Text
 
     made = Table(title=Text(printable(title)), title_justify="left")
-    for c in columns:
-        made.add_column(c)
+    for i, c in enumerate(columns):
+        made.add_column(c, no_wrap=i == 0)
     for row in rows:
         made.add_row(*[Text(printable(str(cell))) for cell in row])
     Console(highlight=False).print(made)

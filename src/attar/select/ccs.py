@@ -23,12 +23,12 @@ from typing import Any, ClassVar
 from attar.budget import Budget
 from attar.method import Cost, Method, Resources, Rows, State
 from attar.real.realset import RealSet
-from attar.resources.dynamics import averaged, dynamics
+from attar.resources.dynamics import dynamics
 from attar.seeds import Seeds
 from attar.select.pick import rows_of
 from attar.select.rules import ranked, ranking_cost, rule_of
 from attar.select.scores import dynamics as scores
-from attar.select.signals import given
+from attar.select.signals import seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,9 @@ class CCS(Method):
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         """Picks."""
         names = (scores.MARGINS[self.margin],)
-        seen = given(real, self.signals, names) if self.signals else averaged(res, self.runs, names)
-        score = scores.aum(seen, self.margin)
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=seen)
+        known = seen(real, res, self.signals, self.runs, names)
+        score = scores.aum(known, self.margin)
+        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=known)
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks in order."""

@@ -27,13 +27,13 @@ from attar.budget import Budget
 from attar.errors import UsageError, nearest
 from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
-from attar.resources.dynamics import averaged, dynamics
+from attar.resources.dynamics import dynamics
 from attar.resources.graph import Graph
 from attar.seeds import Seeds
 from attar.select.pick import Picks, groups, pick, rows_of
 from attar.select.rules.ranked import finite
 from attar.select.scores import dynamics as scores
-from attar.select.signals import given
+from attar.select.signals import seen
 from attar.select.suppress import Edges, edges_of, summed, suppress
 
 REVERSE = ("weighted", "absolute")
@@ -92,7 +92,7 @@ class D2(Method):
     quick: ClassVar[Mapping[str, Any]] = {"net": "convnet:width=32", "epochs": 10}
 
     def __post_init__(self) -> None:
-        positive(gamma=self.gamma)
+        positive(neighbours=self.neighbours, gamma=self.gamma)
         if self.difficulty not in DIFFICULTY:
             raise UsageError(f"difficulty '{self.difficulty}' is unknown; {nearest(self.difficulty, DIFFICULTY)}")
         if self.reverse not in REVERSE:
@@ -141,10 +141,10 @@ class D2(Method):
         names = DIFFICULTY[self.difficulty]
         if not names:
             return torch.ones(len(real))
-        seen = given(real, self.signals, names) if self.signals else averaged(res, 1, names)
+        known = seen(real, res, self.signals, 1, names)
         if self.difficulty == "aum":
-            return scores.aum(seen, "logit")
-        return scores.el2n(seen) if self.difficulty == "el2n" else scores.forgetting(seen, "epochs")
+            return scores.aum(known, "logit")
+        return scores.el2n(known) if self.difficulty == "el2n" else scores.forgetting(known, "epochs")
 
 
 def messages(difficulty: np.ndarray, edges: Edges, k: int, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,12 +24,12 @@ from attar.budget import Budget
 from attar.errors import UsageError
 from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
-from attar.resources.dynamics import averaged, dynamics
+from attar.resources.dynamics import dynamics
 from attar.seeds import Seeds
 from attar.select.pick import rows_of
 from attar.select.rules import ranked, ranking_cost, rule_of
 from attar.select.scores import dynamics as scores
-from attar.select.signals import given
+from attar.select.signals import seen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +87,9 @@ class DynUnc(Method):
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         """Picks."""
         names = ("dyn_unc",)
-        seen = given(real, self.signals, names) if self.signals else averaged(res, self.runs, names)
-        score = scores.dyn_unc(seen)
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=seen)
+        known = seen(real, res, self.signals, self.runs, names)
+        score = scores.dyn_unc(known)
+        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=known)
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks in order."""

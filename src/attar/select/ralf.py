@@ -64,7 +64,7 @@ class RALF(Method):
     kind: ClassVar[str] = "select"
 
     def __post_init__(self) -> None:
-        positive(gamma=self.gamma)
+        positive(neighbours=self.neighbours, gamma=self.gamma)
         self.needs()  # refuses unknown features and networks at once
 
     def needs(self) -> tuple[Any, ...]:

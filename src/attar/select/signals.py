@@ -12,8 +12,9 @@ import torch
 
 from attar.errors import DataError, UsageError, nearest
 from attar.io import parquet
-from attar.method import State
+from attar.method import Resources, State
 from attar.real.realset import RealSet
+from attar.resources.dynamics import averaged
 
 COLUMNS = "columns"
 """What stands for the columns of the set itself, in place of a path."""
@@ -21,6 +22,17 @@ ID = "id"
 """The column that tells whose signal a row is."""
 USEFUL = ("confidence", "variability")
 """Signals that some rule or the map of a report may ask for; they are taken along where they are there."""
+
+
+def seen(real: RealSet, res: Resources, where: str, runs: int, names: tuple[str, ...]) -> State:
+    """The signals that a user gives, or the means of those that were watched in so many runs: float64 [N] each.
+
+    Args:
+        res: with the runs (:mod:`attar.resources.dynamics`), where none are given.
+        where: as in :func:`given`; empty for the runs.
+        names: what is needed.
+    """
+    return given(real, where, names) if where else averaged(res, runs, names)
 
 
 def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:
@@ -41,13 +53,14 @@ def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:
         DataError: a column that is missing or not of numbers, a wrong length, a missing or repeated id, a NaN; names it.
     """
     if where == COLUMNS:
-        table = {name: _array(real.table[name]) for name in real.table.column_names if name in (*names, *USEFUL)}
+        there = real.table.column_names
+        table = {name: _array(real.table[name]) for name in there if name in (*names, *USEFUL)}
         where = f"the set {real.name}"
     else:
-        table = read(Path(where).expanduser(), names)
+        table, there = read(Path(where).expanduser(), names)
     for name in names:
         if name not in table:
-            hint = nearest(name, table) if table else "it has none that is used"
+            hint = nearest(name, there) if there else "it has none"
             raise DataError(f"{where} has no column '{name}', which this method reads; {hint}")
     lengths = {name: len(values) for name, values in table.items()}
     if len(set(lengths.values())) > 1:
@@ -57,8 +70,8 @@ def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:
     return {name: _checked(real, table[name], places, f"'{name}' of {where}") for name in dict.fromkeys(wanted)}
 
 
-def read(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The columns of a file that are needed, useful, or the ids.
+def read(path: Path, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The columns of a file that are needed, useful, or the ids; and the names of all.
 
     Raises:
         UsageError: no such file, or of another kind.
@@ -68,19 +81,21 @@ def read(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give signals as .parquet, .npz or .npy, or 'columns'")
     if path.suffix in (".parquet", ".pq"):
-        found = [name for name in parquet.schema(path).names if name in wanted]
-        table = parquet.read(path, found)
-        return {name: _array(table[name]) for name in found}
+        there = parquet.schema(path).names
+        table = parquet.read(path, [name for name in there if name in wanted])
+        return {name: _array(table[name]) for name in table.column_names}, there
     if path.suffix not in (".npz", ".npy"):
         raise UsageError(f"{path} is no file of signals; give .parquet, .npz or .npy")
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
-            return {names[0]: content} if len(names) == 1 else {}
+            return ({names[0]: content}, [names[0]]) if len(names) == 1 else ({}, [])
         with content:
-            return {name: content[name] for name in content.files if name in wanted}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as e:
-        raise DataError(f"{path} is not a readable file of plain arrays ({e}); save it again") from e
+            return {name: content[name] for name in content.files if name in wanted}, content.files
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as e:
+        raise DataError(f"{path} is not a readable file of arrays ({e}); save it again") from e
+    except ValueError as e:  # numpy's words advise to load what may run code
+        raise DataError(f"{path} is not a file of plain arrays; save it again with numpy.savez") from e
 
 
 def _array(column: pa.ChunkedArray) -> np.ndarray:
