@@ -118,7 +118,7 @@ def test_the_ring_is_the_queue(norm: str, teach: str, size: int) -> None:
         slope = gradient(method, {**before, **fresh_rows(batch, before)}, batch)
         assert torch.allclose(state["image"], before["image"] - method.lr_img * slope, rtol=1e-10)
         for turn, place in enumerate(batch["learners"]):
-            lessons = [method._batch(state, batch, turn, i) for i in range(3)]
+            lessons = [method._batch(state["image"], state["label"], batch, turn, i) for i in range(3)]
             assert all(y.shape == (5,) and y.min() >= 0 for _, y in lessons)
             listed.teach(age(place, pushed, size), lessons)
         for i, one in enumerate(listed.queue):

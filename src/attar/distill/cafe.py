@@ -32,14 +32,14 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import fast, in_parts
 from attar.execute.pieces import FORWARD, logits, piece_size
-from attar.match.inner import train
+from attar.match.inner import net_for, train
 from attar.match.layers import layer_means, real_means, shares
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
 from attar.nets.net import Net, Params
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -85,6 +85,8 @@ class CAFE(Method):
     "Network whose layers are matched: convnet, vgg11 or alexnet, or one that offers its layers."
     augment: str = "auto"
     "Siamese transforms joined by _, none (the paper's CAFE without DSA), or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = (
         "Wang, Zhao, Peng, Zhu, Yang, Wang, Huang, Bilen, Wang, You. "
@@ -100,15 +102,15 @@ class CAFE(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def learned(self, state: State) -> dict[str, Opt]:
         """``learn`` with the learning rate of the update that the state is at."""
         halvings = sum(int(state["updates"]) >= part * self.steps for part in HALVED)
-        return {"image": Opt(lr=self.lr_img * 0.5**halvings, momentum=self.momentum)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img * 0.5**halvings, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = pixels.start(real, budget, seeds, kind=self.start)
+        state = table.made_of(self.params).init(real, budget, seeds, kind=self.start)
         net = net_of(self.net, real).init(seeds.at("net"))
         counts = {"updates": torch.tensor(0), "followed": torch.tensor(0)}  # of the run, of this network
         return {**state, **prefixed(net), **counts, "accuracy": torch.zeros(WINDOW)}
@@ -130,7 +132,7 @@ class CAFE(Method):
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """A fresh network where the last one was left, one update, then training unless this one is to be left."""
-        net = self._net(state, len(batch["real"]))
+        net = net_for(self.net, batch["real"])
         if int(state["followed"]) == 0:
             state |= prefixed({name: v.clone() for name, v in batch["net"].items()})
         state = descend(state, self.loss, batch)
@@ -150,12 +152,12 @@ class CAFE(Method):
 
     def _trained(self, net: Net, state: State, batch: Batch) -> Params:
         """The network after some epochs on the kept images."""
-        params, last = unprefixed(state), []
+        params, image, last = unprefixed(state), table.images(self.params, state), []
         for epoch in range(self.inner):
             params = train(
                 net,
                 params,
-                state["image"],
+                image,
                 state["label"],
                 epochs=1,
                 lr=self.lr_net,
@@ -174,10 +176,11 @@ class CAFE(Method):
         k, b = real.shape[:2]
         label = torch.arange(k, device=real.device).repeat_interleave(b)  # [K B]
         target, f = real_means(
-            self._net(state, k), params, real.flatten(0, 1), shares(label, k, real.dtype), every_layer
+            net_for(self.net, real), params, real.flatten(0, 1), shares(label, k, real.dtype), every_layer
         )
         ops = {name: v[state["label"]] for name, v in batch["augment"].items()}
-        return fast(self.kept_loss)(params, state["image"], state["label"], ops, target, f, label)
+        image = table.images(self.params, state)  # [M, C, H, W]
+        return fast(self.kept_loss)(params, image, state["label"], ops, target, f, label)
 
     def kept_loss(
         self,
@@ -203,19 +206,13 @@ class CAFE(Method):
             classified = cross_entropy(real @ means[-1].T, real_label, reduction="sum")
         return torch.stack([*(self.early * gap for gap in early), last, 2 * features, self.beta * classified]).sum()
 
-    def _net(self, state: State, classes: int) -> Net:
-        _, c, h, w = state["image"].shape
-        return build(self.net, channels=c, size=(h, w), classes=classes)
-
     def finish(self, state: State, res: Resources) -> Rows:
         plain = self.augment == "none"
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dc"} if plain else {"protocol": "dsa", "augment": self.augment},
-        )
+        recipe = {"protocol": "dc"} if plain else {"protocol": "dsa", "augment": self.augment}
+        return table.rows(self.params, state, recipe)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        net, kept = net_of(self.net, real), table.decoded(self.params, real, budget)
         images, watched = real.n_classes * self.batch, real.n_classes * self.watch
         epochs = min(self.inner, WINDOW)
         active = max(kept, piece_size(net, images, "cpu", most=FORWARD))

@@ -15,9 +15,10 @@ Differs from the official code: all classes make one step and not one each. Ther
 classes' steps, so that every gradient moves its images 1 + 1/2 + 1/4 + ... = 2 times: here the rate is twice 0.2, without
 momentum. The accuracy is that of the last batch a network was trained on, after it (there: over all since the last evaluation,
 which clears it); the networks trained in a step are others than the one matched; training batches are drawn with replacement.
-The networks learn from real images, as there; ``teach=kept`` takes the kept ones. Left out: the partition of each stored image
-into four smaller ones, on which the published accuracies rest (pixels only), and what the official code does without
-it at one image per class: a cross entropy of the wrongly recognised alone, and the half of the real images with the least loss.
+The networks learn from real images, as there; ``teach=kept`` takes the kept ones. The published accuracies rest on the partition
+of each stored image into four smaller ones: ``params=tiles``, where the default is pixels. Left out: what the official code does
+without it at one image per class: a cross entropy of the wrongly recognised alone, and the half of the real images with the least
+loss.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import fast, in_parts
 from attar.execute.pieces import BACKWARD, FORWARD, features, logits, piece_size, weight_gradient, widened
+from attar.match.inner import net_for
 from attar.match.layers import shares
 from attar.match.means import class_means
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
@@ -41,7 +43,7 @@ from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.nets.net import Net, Params
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.seeds import Seeds
 
@@ -82,6 +84,8 @@ class IDM(Method):
     "Network of the queue."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Li, Qin, Yu. Improved Distribution Matching for Dataset Condensation. CVPR 2023"
 
@@ -94,10 +98,10 @@ class IDM(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(lr=self.lr_img)}
+        return table.made_of(self.params).learn(Opt(lr=self.lr_img))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state, net = pixels.start(real, budget, seeds, kind=self.start), net_of(self.net, real)
+        state, net = table.made_of(self.params).init(real, budget, seeds, kind=self.start), net_of(self.net, real)
         for name, value in net.init(seeds.at("net")).items():
             state[f"queue.{name}"] = value.new_zeros(self.queue, *value.shape)
             if name in net.trainable:
@@ -137,16 +141,16 @@ class IDM(Method):
         if batch["fresh"]:
             enter(state, batch["fresh"], batch["place"])
         state = descend(state, self.loss, batch)
-        net = self._net(state, len(batch["real"]))
+        net, image = net_for(self.net, batch["real"]), table.images(self.params, state)
         for turn, place in enumerate(batch["learners"]):
-            self._teach(net, state, batch, turn, place)
+            self._teach(net, image, state, batch, turn, place)
         return state
 
-    def _teach(self, net: Net, state: State, batch: Batch, turn: int, place: int) -> None:
+    def _teach(self, net: Net, image: torch.Tensor, state: State, batch: Batch, turn: int, place: int) -> None:
         """SGD on one network's row of the ring, in place, and the accuracy that it reached."""
         opt = Opt(lr=self.lr_net, momentum=0.9, decay=5e-4)
         params = entry(state, place)
-        lessons = [self._batch(state, batch, turn, lesson) for lesson in range(self.lessons)]
+        lessons = [self._batch(image, state["label"], batch, turn, lesson) for lesson in range(self.lessons)]
         for x, y in lessons:
             even = torch.full((len(y),), 1 / len(y), dtype=x.dtype, device=x.device)
             for name, grad in weight_gradient(net, params, x, y, even)[1].items():
@@ -154,12 +158,15 @@ class IDM(Method):
         x, y = lessons[-1]
         state["accuracy"][place] = (logits(net, params, x).argmax(1) == y).float().mean()
 
-    def _batch(self, state: State, batch: Batch, turn: int, lesson: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _batch(
+        self, image: torch.Tensor, label: torch.Tensor, batch: Batch, turn: int, lesson: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Real images, or some of the kept ones [M, C, H, W], and their labels."""
         if self.teach == "real":
             return batch["lesson"]["image"][turn, lesson], batch["lesson"]["label"][turn, lesson]
-        generator, m = batch["seeds"].generator("lesson", turn, lesson), len(state["label"])
-        index = torch.randperm(m, generator=generator)[: self.batch_net].to(state["label"].device)
-        return state["image"][index], state["label"][index]
+        generator = batch["seeds"].generator("lesson", turn, lesson)
+        index = torch.randperm(len(label), generator=generator)[: self.batch_net].to(label.device)
+        return image[index], label[index]
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
@@ -167,10 +174,11 @@ class IDM(Method):
         k, b = real.shape[:2]
         params = entry(state, matched)
         label = torch.arange(k, device=real.device).repeat_interleave(b)  # [K B]
-        f = features(self._net(state, k), params, real.flatten(0, 1), train=False)  # [K B, D]
+        f = features(net_for(self.net, real), params, real.flatten(0, 1), train=False)  # [K B, D]
         ops = {name: v[state["label"]] for name, v in batch["augment"].items()}
         trust = self.ce * 100 * state["accuracy"][matched]
-        return fast(self.kept_loss)(params, state["image"], state["label"], ops, class_means(f, label, k), trust)
+        image = table.images(self.params, state)  # [M, C, H, W]
+        return fast(self.kept_loss)(params, image, state["label"], ops, class_means(f, label, k), trust)
 
     def kept_loss(
         self,
@@ -194,18 +202,11 @@ class IDM(Method):
         share = shares(label, k, wrong.dtype).sum(1)  # [M], 1 / count of the class
         return (mean - target).square().sum() + trust * (wrong * share).sum()
 
-    def _net(self, state: State, classes: int) -> Net:
-        _, c, h, w = state["image"].shape
-        return build(self.net, channels=c, size=(h, w), classes=classes)
-
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment},
-        )
+        return table.rows(self.params, state, {"protocol": "dsa", "augment": self.augment})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
+        net, kept = net_of(self.net, real), table.decoded(self.params, real, budget)
         images, taught = real.n_classes * self.batch, self.trained * self.lessons * self.batch_net
         drawn = taught if self.teach == "real" else 0
         back = piece_size(net, self.batch_net, "cpu", most=BACKWARD)
