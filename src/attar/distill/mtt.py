@@ -41,7 +41,7 @@ from attar.execute.compile import in_parts
 from attar.match.trajectories import course, learned, missed, start, unrolled_cost
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.resources.experts import Expert, experts
 from attar.seeds import Seeds
@@ -81,6 +81,8 @@ class MTT(Method):
     "Network of experts and inner steps."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = (
         "Cazenavette, Wang, Torralba, Efros, Zhu. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
@@ -94,7 +96,7 @@ class MTT(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum)
+        return learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum, params=self.params)
 
     @property
     def reach(self) -> int:
@@ -106,7 +108,7 @@ class MTT(Method):
         return experts(self.experts, net=self.net, **how)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        return start(real, budget, seeds, kind=self.start, rate=self.rate)
+        return start(real, budget, seeds, kind=self.start, rate=self.rate, params=self.params)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         return course(
@@ -122,14 +124,16 @@ class MTT(Method):
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        image, target, rate = state["image"], state["target"], state["rate"]  # [M, C, H, W], [M, K], a scalar
+        image, target, rate = (
+            table.images(self.params, state),
+            state["target"],
+            state["rate"],
+        )  # [M, C, H, W], [M, K], a scalar
         return missed(self.net, batch, image, target, rate, size=self.batch_syn)
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])},
-        )
+        recipe = {"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])}
+        return table.rows(self.params, state, recipe)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         return unrolled_cost(
@@ -140,4 +144,5 @@ class MTT(Method):
             size=self.batch_syn,
             experts=self.experts,
             epochs=self.reach,
+            params=self.params,
         )

@@ -27,6 +27,7 @@ learned rate cannot fall to 0 or below; the labels of a teacher come from one ex
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,7 +41,7 @@ from attar.match.trajectories import course, learned, missed, segment, start, un
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.resources.experts import Expert, experts
 from attar.seeds import Seeds
@@ -82,6 +83,8 @@ class TESLA(Method):
     "Network of experts and inner steps."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = (
         "Cui, Wang, Si, Hsieh. Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory. ICML 2023"
@@ -95,7 +98,7 @@ class TESLA(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum)
+        return learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum, params=self.params)
 
     @property
     def reach(self) -> int:
@@ -107,9 +110,9 @@ class TESLA(Method):
         return experts(self.experts, net=self.net, **how)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = start(real, budget, seeds, kind=self.start, rate=self.rate)
+        state = start(real, budget, seeds, kind=self.start, rate=self.rate, params=self.params)
         if self.teacher_label:
-            state["target"] = self._answers(real, state["image"], seeds.at("teacher"), res)
+            state["target"] = self._answers(real, table.images(self.params, state), seeds.at("teacher"), res)
         return state
 
     @torch.no_grad()
@@ -135,17 +138,19 @@ class TESLA(Method):
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
         """The gradient is TESLA's: ``hessian=False`` makes every step forget how the earlier ones led there."""
-        image, target, rate = state["image"], state["target"], state["rate"]  # [M, C, H, W], [M, K], a scalar
+        image, target, rate = (
+            table.images(self.params, state),
+            state["target"],
+            state["rate"],
+        )  # [M, C, H, W], [M, K], a scalar
         return missed(self.net, batch, image, target, rate, size=self.batch_syn, hessian=False)
 
     def finish(self, state: State, res: Resources) -> Rows:
-        soft = {"soft_label": state["target"]} if self.teacher_label else {}
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])}
-            | ({"labels": "soft"} if soft else {}),
-            extra=soft,
-        )
+        recipe = {"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])}
+        if not self.teacher_label:
+            return table.rows(self.params, state, recipe)
+        found = table.rows(self.params, state, {**recipe, "labels": "soft"})
+        return dataclasses.replace(found, extra={"soft_label": state["target"]})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         return unrolled_cost(
@@ -157,4 +162,5 @@ class TESLA(Method):
             experts=self.experts,
             epochs=self.reach,
             hessian=False,
+            params=self.params,
         )

@@ -17,7 +17,7 @@ from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.nets.net import Params
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params.table import decoded, made_of
 from attar.real.realset import RealSet
 from attar.resources.experts import name_of, snapshot, snapshot_bytes
 from attar.seeds import Seeds
@@ -26,20 +26,29 @@ ROWS = 1024
 """Rows of transforms that an inner step draws; a batch of more kept images begins with them anew."""
 
 
-def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, rate: float) -> State:
-    """The first images (:func:`attar.params.pixels.start`), their classes as distributions, and the inner rate.
+def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, rate: float, params: str = "pixels") -> State:
+    """The first tensors of what the set is made of, the classes of its images as distributions, and the inner rate.
+
+    Args:
+        params: what the set is made of (:mod:`attar.params.table`).
 
     Returns:
-        ``image`` [M, C, H, W], ``label`` int64 [M], ``target`` [M, K] (as a loss must know K) and ``rate``, a scalar.
+        its tensors, ``label`` int64 [M], ``target`` [M, K] (as a loss must know K) and ``rate``, a scalar.
     """
-    state = pixels.start(real, budget, seeds, kind=kind)
+    state = made_of(params).init(real, budget, seeds, kind=kind)
     return {**state, "target": one_hot(state["label"], real.n_classes).float(), "rate": torch.tensor(rate)}
 
 
-def learned(*, lr_img: float, lr_lr: float, momentum: float, average: float | None = None) -> dict[str, Opt]:
-    """The optimisers of images and inner rate, which stays above 0; ``average``: decay of the images' moving average."""
+def learned(
+    *, lr_img: float, lr_lr: float, momentum: float, average: float | None = None, params: str = "pixels"
+) -> dict[str, Opt]:
+    """The optimisers of what images are made of and of the inner rate, which stays above 0.
+
+    Args:
+        average: decay of a moving average of the images, kept beside. params: what the set is made of.
+    """
     return {
-        "image": Opt(lr=lr_img, momentum=momentum, average=average),
+        **made_of(params).learn(Opt(lr=lr_img, momentum=momentum, average=average)),
         "rate": Opt(lr=lr_lr, momentum=momentum, project=(1e-6, 1e6)),
     }
 
@@ -140,13 +149,15 @@ def unrolled_cost(
     experts: int,
     epochs: int,
     hessian: bool = True,
+    params: str = "pixels",
 ) -> Cost:
     """Estimate of one update through some inner steps: 12 forwards of every image of each (9 without the Hessian).
 
     Args:
         size: kept images of an inner step; None for all. experts, epochs: what is held of them.
+        params: what the set is made of.
     """
-    net, kept = net_of(spec, real), budget.total(real.sizes, real.example_bytes)
+    net, kept = net_of(spec, real), decoded(params, real, budget)
     batch = min(kept, size or kept)
     weights, pixel_bytes = 4 * net.n_parameters, 4 * real.example_bytes
     piece = piece_size(net, batch, "cpu", most=BACKWARD)
