@@ -182,6 +182,18 @@ def fashion() -> str:
     return table(head, body)
 
 
+def params() -> str:
+    """Pairs of methods and of what sets are made of, by their short schedules."""
+    head = ["data", "ipc", "method", "made of", "images", "bytes", "accuracy", "95 % interval"]
+    found = [r for r in rows("params") if r["data"] == "fashion_mnist" and r["quick"] and not r["steps"]]
+    body = [
+        [r["data"], str(r["ipc"]), f"`{r['method']}`", f"`{r['settings']['params']}`", str(r["images"]), f"{r['bytes']:,}",
+         f"{r['last_mean']:.4f}", "{:.4f}-{:.4f}".format(*r["interval"])]
+        for r in found
+    ]  # fmt: skip
+    return table(head, body)
+
+
 def methods() -> str:
     """The registry, with a link to each method's page."""
     body = [[f"[`{m.name}`](docs/methods/{m.name}.md)", m.verb, m.paper, m.line] for m in registry.METHODS]
@@ -189,7 +201,7 @@ def methods() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (fidelity, speed, scale, choosing, picking, recorder, selection, fashion, methods)
+    f.__name__: f for f in (fidelity, speed, scale, choosing, picking, recorder, selection, fashion, params, methods)
 }
 
 

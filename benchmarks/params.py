@@ -1,0 +1,95 @@
+"""What a set is made of, at equal bytes: ``python benchmarks/params.py [--cells dm-memory-1,dm-pixels-1]``.
+
+Matching methods on Fashion-MNIST with pixels, tiles, frequencies, bases and a memory of as many bytes at most: ConvNet-3 of width
+32, short schedules, 300 epochs of the DSA protocol, 1 set and 3 networks on it. Rows compare with each other and
+with no published figure. Hallucinators leave no room for bases in the bytes of ten grey images, so that bases begin at ten images
+per class. Killed, it goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from fidelity import Cell, measured
+from rows import HERE, RESULTS, Rows
+
+from attar.condensed import open_condensed
+from attar.registry import find
+
+DATA, NET, EPOCHS = "fashion_mnist", "convnet:width=32", 300
+METHODS = ("dm", "dc", "dsa", "datadam", "idm")
+PARAMS = {
+    "pixels": "pixels",
+    "tiles": "tiles",
+    "frequency": "frequency:share=0.25",
+    "bases": "bases",
+    "memory": "memory",
+}
+"""What sets are made of, by its short name; of small images a quarter of the frequencies and not a sixteenth."""
+SHORT: dict[str, dict[str, Any]] = {
+    "dc": {"steps": 200, "batch": 64},
+    "dsa": {"steps": 200, "batch": 64},
+    "datadam": {"steps": 500, "batch": 64},
+    "idm": {"steps": 500, "batch": 64, "batch_net": 64},
+}
+"""Short schedules of methods that name none; where they do, theirs is taken."""
+
+
+def cells(data: str) -> dict[str, Cell]:
+    """All by name, one image per class first."""
+    return {
+        f"{method}-{params}-{ipc}": Cell(
+            data,
+            method,
+            ipc,
+            settings={**SHORT.get(method, {}), **find(method).quick, "params": spec},
+            net=NET,
+            epochs=EPOCHS,
+            quick=True,
+        )
+        for ipc in (1, 10)
+        for method in METHODS
+        for params, spec in PARAMS.items()
+        if params != "bases" or ipc > 1
+    }
+
+
+def row(name: str, cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
+    """A cell's row, with the images that were decoded and the bytes of what they were decoded from."""
+    work = given.work / name
+    found = measured(cell, argparse.Namespace(**{**vars(given), "work": work}))
+    kept = open_condensed(work / f"{cell.name}-{cell.steps}" / "0")
+    return {**found, "images": len(kept), "bytes": kept.image_bytes(eight_bit=False)}
+
+
+def main() -> None:
+    """Measures the cells that have no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--data", default=DATA)
+    parser.add_argument("--cells", default=None, help="names joined by commas; all where left out")
+    parser.add_argument("--net", default=NET)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--steps", type=int, default=None, help="in place of the short schedule, for a trial")
+    parser.add_argument("--sets", type=int, default=1)
+    parser.add_argument("--nets", type=int, default=3)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--work", type=Path, default=HERE / "work" / "params", help="where the sets are made")
+    parser.add_argument("--out", type=Path, default=RESULTS / "params.jsonl")
+    given, known = parser.parse_args(), cells(DATA)
+    rows = Rows(given.out)
+    for name in given.cells.split(",") if given.cells else known:
+        cell = dataclasses.replace(known[name], data=given.data, net=given.net, epochs=given.epochs)
+        if given.steps:
+            others = {k: v for k, v in cell.settings.items() if k != "steps"}
+            cell = dataclasses.replace(cell, steps=given.steps, settings=others)
+        key = {"data": given.data, "cell": name, "steps": cell.steps, "sets": given.sets, "networks": given.nets}
+        if rows.find(**key) is None:
+            rows.put(row(name, cell, given), **key)
+
+
+if __name__ == "__main__":
+    main()
