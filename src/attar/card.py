@@ -36,6 +36,7 @@ def render(manifest: dict[str, Any]) -> str:
         "`data/train.parquet` opens with datasets, pandas and polars as well."
         + (" Its pictures are rounded to 8 bits; `tensors.safetensors` holds the exact ones." if synthetic else ""),
         "",
+        *_whitened(manifest),
         "## Limits",
         "",
         "The licence and the biases of the source carry over. A synthetic example can resemble real ones; "
@@ -45,6 +46,18 @@ def render(manifest: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _whitened(manifest: dict[str, Any]) -> list[str]:
+    """What whoever trains on a whitened set must know."""
+    if "whitening" not in manifest["preprocessing"]:
+        return []
+    return [
+        "Networks learn these images **whitened** (ZCA, fitted on the real training split), and test images must go through the "
+        "same transform: `kept.normalise(pixels)` for pixels in [0, 1], which is `(pixels - mean) @ matrix` of images laid flat, "
+        "with `zca.mean` and `zca.matrix` of `tensors.safetensors`. The pictures are shown as they were before it.",
+        "",
+    ]
 
 
 def _scores(scores: list[dict[str, Any]]) -> list[str]:

@@ -24,12 +24,17 @@ from attar.io import atomic, png, tensors
 from attar.judged import SCORES
 from attar.manifest import DATA, EXACT, MANIFEST, SCHEMA, encode, fault, read_manifest
 from attar.method import Rows
+from attar.real import whitening
 from attar.real.objects import DETECTION, objects_of, outlined, with_originals
 from attar.real.realset import RealSet
+from attar.real.whitening import Whitening
 from attar.seeds import Seeds
 
 MADE = {DATA, EXACT, "preview.png", "README.md"}
 """Files that are written anew from the rest."""
+
+AROUND = {"image", whitening.MEAN, whitening.MATRIX}
+"""Exact tensors that are no labels."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -105,8 +110,19 @@ class Condensed(Dataset):
         """The 8-bit pictures in the normalised space: float32 [M, C, H, W]."""
         if self.bytes8 is None:
             raise UsageError(f"a set of task '{self.manifest['task']}' has no image column; use its table")
+        return self.normalise(self.bytes8.to(torch.float32) / 255)
+
+    @cached_property
+    def whitening(self) -> Whitening | None:
+        """The whitening that its images went through, as it was fitted on the real training split; or None."""
+        return whitening.whitening_of(self.exact)
+
+    def normalise(self, x: torch.Tensor) -> torch.Tensor:
+        """Pixels in [0, 1], as those of a test image, in the normalised space of the set: [..., C, H, W]."""
+        if self.whitening is not None:
+            return self.whitening.apply(x)
         mean, std = (torch.tensor(self.manifest["preprocessing"][k])[:, None, None] for k in ("mean", "std"))
-        return (self.bytes8.to(torch.float32) / 255 - mean) / std
+        return (x - mean) / std
 
     def view(
         self, epoch: int, seeds: Seeds, *, batch: int = 256, eight_bit: bool = False
@@ -240,6 +256,8 @@ def condense(
         bytes8 = real.pixels(image).mul(255).round().clamp(0, 255).to(torch.uint8)
         table = pa.table({"label": pa.array(rows.columns["label"].cpu().numpy())})
         source_id = pa.nulls(len(rows), pa.int64())
+    if real.whitening is not None:
+        exact |= real.whitening.on("cpu").tensors
     weight = rows.weight.cpu() if rows.weight is not None else torch.ones(len(rows))
     table = _put(table, "weight", pa.array(weight.to(torch.float32).numpy()))
     table = _put(table, "source_id", source_id)
@@ -322,7 +340,7 @@ def _manifest(
             "bytes_examples": _image_bytes(exact, bytes8, eight_bit=False),
             "bytes_examples_8bit": _image_bytes(exact, bytes8, eight_bit=True),
             "bytes_labels": table.num_rows
-            + sum(v.nbytes for k, v in exact.items() if k != "image" and not _is_stored(k)),
+            + sum(v.nbytes for k, v in exact.items() if k not in AROUND and not _is_stored(k)),
         },
         "preprocessing": {"mean": list(real.mean), "std": list(real.std)},
         "recipe": recipe,
@@ -331,6 +349,9 @@ def _manifest(
     if real.task == DETECTION:
         found = objects_of(table).category.bincount(minlength=real.n_classes)
         manifest["budget"]["objects_per_class"] = found.tolist()
+    if real.whitening is not None:
+        manifest["preprocessing"]["whitening"] = real.whitening.facts
+        manifest["budget"]["bytes_preprocessing"] = sum(v.nbytes for v in real.whitening.tensors.values())
     if bytes8 is not None:
         c, h, w = bytes8.shape[1:]
         manifest["preprocessing"] |= {"channels": c, "height": h, "width": w}
@@ -410,6 +431,9 @@ def _contradiction(
         return f"labels other than 0 to {len(names) - 1}"
     if bytes8 is not None and not len(bytes8[0]) == len(space["mean"]) == len(space["std"]):
         return f"{len(bytes8[0])} channels, but mean and deviation of {len(space['mean'])} and {len(space['std'])}"
+    size = 0 if bytes8 is None else bytes8[0].numel()
+    if (wrong := whitening.contradiction(exact, space.get("whitening"), size)) is not None:
+        return wrong
     worth = manifest["budget"].get("stored_per_class", [0] * len(names))
     if fault(worth, [int]) is not None or len(worth) != len(names) or min(worth, default=0) < 0:
         return f"stored_per_class {worth} of {len(names)} classes"

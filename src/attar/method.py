@@ -100,6 +100,8 @@ class Method:
         kind: ``"select"`` (keeps real rows) or ``"distill"`` (learns synthetic ones).
         separable: "class" or "chunk" where parts can be run apart, else None.
         reads: state entries that ``draw`` may look at; most methods: none.
+        by_channel: whether it keeps pixels and normalises them by mean and deviation of their channels, as whitened images
+            cannot be.
         quick: settings of a short schedule for two CPU cores, taken in place of the paper's where ``--quick`` asks for it.
 
     A setting named ``balanced`` says whether the budget is divided evenly over the classes; without one it is.
@@ -113,6 +115,7 @@ class Method:
     kind: ClassVar[str] = "distill"
     separable: ClassVar[str | None] = None
     reads: ClassVar[tuple[str, ...]] = ()
+    by_channel: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Any]] = {}
 
     @property

@@ -20,7 +20,11 @@ AS_MADE = Parameter(
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
     """The command; it tells settings that were typed from defaults."""
-    typed = {a.partition("=")[0].removeprefix("--").replace("-", "_") for a in arguments if a.startswith("--")}
+    typed = {
+        a.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+        for a in arguments
+        if a.startswith("--")
+    }
 
     def act(
         folder: str,

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from attar.cli import show
-from attar.verbs.export import export
+from attar.condensed import open_condensed
+from attar.verbs.export import export, meant
 
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
@@ -35,7 +36,9 @@ def act(
     folder
         A folder that attar wrote.
     """
-    written = export(folder, to=to, format=format)
+    kept = open_condensed(folder)
+    written, note = export(kept, to=to, format=format), meant(kept, format)
     if json:
-        return show.as_json({"folder": str(folder), "written": str(written), "format": format})
-    show.lines(str(written))
+        told = {"note": note} if note else {}
+        return show.as_json({"folder": str(folder), "written": str(written), "format": format, **told})
+    show.lines(str(written), *([note] if note else []))

@@ -11,8 +11,8 @@ class's kept images, at every layer but the last, that of the real ones, and mat
 Cost: K * batch forwards and 3 M forwards a step; the maps of the real images pass a few at a time. Differs from the official
 code: p is 4 and the run has 8000 steps, as in the paper (the code as released runs 20000 steps with p = 1: settings ``power``
 and ``steps``); the transform's parameters come from counted seeds in place of the clock; a class smaller than the batch is
-drawn with replacement. There is no ZCA whitening: the official sets for CIFAR are whitened, and give about 0.25 where they are
-read as pictures, because the inverse was not kept; here the images stay in the normalised space. The official evaluation
+drawn with replacement. Images are whitened where ``--zca`` asks for it, as the official sets for CIFAR are, which give about 0.25
+where they are read as pictures, because their transform was not kept; here it stays with the set. The official evaluation
 trains for 1800 epochs in batches of 64.
 """
 

@@ -27,10 +27,11 @@ each expert (these of FTD). Settings of the authors (N = syn_steps, M = expert_e
     Tiny           10   40  2     100        500        10         10                 50                  1e-4
     Tiny           50   20  2     100       1000        10         40                 70                  1e-4
 
-Differs from the official code: as MTT here (exact gradient in the memory of one inner step, no whitening, a rate that stays above
-0, expert and epoch drawn independently, nothing chosen by test accuracy); experts are trained as long as is looked at and not for
-100 epochs, so the labels come from the last epoch that is looked at unless ``label_epoch`` says another; evaluation takes batches
-of 256 and not of 128. With start real, an image that no expert classifies correctly has the mean logits of all of them.
+Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone, a
+rate that stays above 0, expert and epoch drawn independently, nothing chosen by test accuracy); experts are trained as long as
+is looked at and not for 100 epochs, so the labels come from the last epoch that is looked at unless ``label_epoch`` says
+another; evaluation takes batches of 256 and not of 128. With start real, an image that no expert classifies correctly has the
+mean logits of all of them.
 """
 
 from __future__ import annotations

@@ -90,6 +90,7 @@ class DREAM(Method):
     net: str = "convnet"
     "Network whose gradients are matched and whose features are clustered."
 
+    by_channel: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Liu, Gu, Wang, Zhu, Jiang, You. DREAM: Efficient Dataset Distillation by Representative Matching. ICCV 2023"
     )

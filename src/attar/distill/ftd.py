@@ -22,9 +22,9 @@ each expert. Settings of the authors (N = syn_steps, M = expert_epochs; ipc: ima
     Tiny            1          30              2         10   10000   1e-4  .01       1  .999
     Tiny           10          20              2         40   10000   1e-4  .01       1  .999
 
-Differs from the official code: as MTT here (exact gradient in the memory of one inner step, no whitening, experts as long as is
-looked at, a rate that stays above 0, nothing chosen by test accuracy); the averaged images alone are handed over, where the
-official code scores both and reports the better; ``rho`` does not change, as in its published calls.
+Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone,
+experts as long as is looked at, a rate that stays above 0, nothing chosen by test accuracy); the averaged images alone are
+handed over, where the official code scores both and reports the better; ``rho`` does not change, as in its published calls.
 """
 
 from __future__ import annotations

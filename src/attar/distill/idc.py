@@ -82,6 +82,7 @@ class IDC(Method):
     net: str = "convnet"
     "Network whose gradients are matched; the paper takes a ResNet-10 for ImageNet."
 
+    by_channel: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization. "
         "ICML 2022"

@@ -23,9 +23,9 @@ of each expert. Settings of the authors (N = syn_steps, M = expert_epochs; ipc: 
     128 pixels   1, 10         20              2         10    all, 20    1000   1e-6  .01
 
 Differs from the official code: the gradient comes from the adjoint recursion in the memory of one inner step (equal to the
-graph over all steps); images are not whitened (ZCA); experts are trained as far as a setting can reach and not for 50 epochs;
-expert and epoch are drawn independently at every step; the learned rate cannot fall to 0 or below, where it diverges in the
-official code; no checkpoint is chosen by test accuracy; batch norms take the statistics of their batch.
+graph over all steps); images are whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach and
+not for 50 epochs; expert and epoch are drawn independently at every step; the learned rate cannot fall to 0 or below, where it
+diverges in the official code; no checkpoint is chosen by test accuracy; batch norms take the statistics of their batch.
 """
 
 from __future__ import annotations

@@ -81,6 +81,7 @@ class NCFM(Method):
     augment: str = "color_crop_cutout"
     "Siamese transforms of IDC joined by _, or none."
 
+    by_channel: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Wang, Yang, Liu, Sun, Hu, He, Zhang. "
         "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective. CVPR 2025"
@@ -109,7 +110,7 @@ class NCFM(Method):
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         first = tiles.start(real, budget, seeds, kind=self.start, factor=self.factor)
-        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (real.mean, real.std))
+        mean, std = real.channels()
         return {"image": real.pixels(first["image"]).clamp(0, 1), "label": first["label"], "mean": mean, "std": std}
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:

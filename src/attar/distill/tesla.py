@@ -20,9 +20,10 @@ Settings of the authors; the first row has no source of its own, but is MTT's (i
     ImageNet-1K                10              3         10        100    5000   1e-4  (64 pixels, 50 experts, teacher_label)
 
 Differs from the official code: that code repeats a tuple where it means to double a number, so its image gradient is half of
-the formula's, and a published lr_img of 1000 is 500 here (copies of the code in later papers have the factor). Images are not
-whitened (ZCA); experts are trained as far as a setting can reach; expert and epoch are drawn independently at every step; the
-learned rate cannot fall to 0 or below; the labels of a teacher come from one expert, at the last epoch that is looked at.
+the formula's, and a published lr_img of 1000 is 500 here (copies of the code in later papers have the factor). Images are
+whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach; expert and epoch are drawn
+independently at every step; the learned rate cannot fall to 0 or below; the labels of a teacher come from one expert, at the
+last epoch that is looked at.
 """
 
 from __future__ import annotations

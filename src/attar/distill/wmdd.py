@@ -67,6 +67,7 @@ class WMDD(Method):
     augment: str = "crop_flip"
     "Transforms of the kept images, one for all of a step, joined by _; none; or auto."
 
+    by_channel: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Liu, Li, Xing, Wang, Dalal, Li, He, Wang. Dataset Distillation via the Wasserstein Metric. ICCV 2025"
     )
@@ -93,7 +94,7 @@ class WMDD(Method):
         target = torch.zeros(len(state["label"]), f.shape[1])  # [M, D]
         for k, (members, n) in enumerate(zip(real.classes, counts)):
             target[table["slot"][k, :n]] = barycentre(f[members], n, seeds.generator("barycentre", k))
-        mean, std = (torch.tensor(v)[:, None, None] for v in (real.mean, real.std))
+        mean, std = real.channels()
         bounds = {"low": -mean / std, "high": (1 - mean) / std}
         return {**state, **table, **bounds, "target": target, **class_statistics(net_of(self.net, real), real, res)}
 

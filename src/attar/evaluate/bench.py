@@ -102,7 +102,7 @@ class Bench:
     def _facts(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> dict[str, Any]:
         return {
             **lesson.identity,
-            "space": [list(self.real.mean), list(self.real.std)],
+            "space": self.real.space,
             "protocol": protocol.facts(),
             "network": [net.name, net.channels, *net.size, net.classes],
             "seed": seed,

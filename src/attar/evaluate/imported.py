@@ -31,7 +31,8 @@ def condensed_from_pt(
 
     The images are taken as they are: the sets of DC, DSA, DM and MTT are stored normalised and not clamped, with the
     means and deviations that attar uses for the same datasets. A set that was distilled in a whitened (ZCA) space cannot
-    be told from its file; its accuracy without the whitening is far below what was published.
+    be told from its file; its accuracy without the whitening is far below what was published, so give a ``real`` that is
+    whitened (``--zca``) where the set is.
 
     Args:
         real: the real set that it was distilled from.

@@ -106,7 +106,7 @@ def full_lesson(real: RealSet) -> Lesson:
 
 
 def fitting(condensed: Condensed, real: RealSet) -> RealSet:
-    """The real set in the normalised space of the small one, after checking that the two fit.
+    """The real set in the normalised space of the small one, whose own whitening it gets, after checking that the two fit.
 
     Raises:
         UsageError: the task is not image classification.
@@ -125,7 +125,8 @@ def fitting(condensed: Condensed, real: RealSet) -> RealSet:
             f"('{condensed.manifest['source']['name']}'), read in the same way"
         )
     space = condensed.manifest["preprocessing"]
-    return dataclasses.replace(real, mean=tuple(space["mean"]), std=tuple(space["std"]))
+    mean, std = tuple(space["mean"]), tuple(space["std"])
+    return dataclasses.replace(real, mean=mean, std=std, whitening=condensed.whitening)
 
 
 def _distributions(condensed: Condensed) -> torch.Tensor:

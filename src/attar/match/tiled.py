@@ -73,7 +73,7 @@ class Tiled:
         params = net.init(seeds.at("net"))
         if not self.measure.names(net, params):
             raise UsageError(f"network {net.name} has no convolutions, whose gradients are matched; take net=convnet")
-        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (real.mean, real.std))
+        mean, std = real.channels()
         state = {"image": real.pixels(first["image"]).clamp(0, 1), "label": first["label"], "mean": mean, "std": std}
         return {**state, **self.part(first["label"], real.n_classes, seeds), **begun(net, params)}
 

@@ -41,7 +41,7 @@ class Tiles:
         """``image`` [S, C, H, W] of classes ``asked`` [S], ``label`` [S factor^2] and the grey ``fill`` [C, 1, 1]."""
         first = start(real, budget, seeds, kind=kind, factor=self.factor)
         label = first["label"].repeat_interleave(self.factor**2)
-        fill = real.normalise(torch.full((len(real.mean), 1, 1), 0.5))
+        fill = real.normalise(torch.full(real.shape, 0.5))[:, :1, :1]  # a whitening takes whole images
         return {"image": first["image"], "label": label, "asked": first["label"], "fill": fill}
 
     def learn(self, opt: Opt) -> dict[str, Opt]:

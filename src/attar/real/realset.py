@@ -14,6 +14,7 @@ import pyarrow as pa
 import torch
 
 from attar.errors import UsageError
+from attar.real.whitening import Whitening
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,6 +30,7 @@ class RealSet:
         ids: int64 [N], the position of each example in the unshuffled source.
         class_names: K names.
         mean, std: C numbers each, of pixels scaled to [0, 1]; they define the normalised space.
+        whitening: of the training split's pixels; where there is one, it defines the normalised space and mean is 0, std 1.
         source: where it came from: reader, path, resize policy, split, notes.
         fingerprint: hash of names, ids, pixels and columns.
     """
@@ -42,6 +44,7 @@ class RealSet:
     class_names: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    whitening: Whitening | None = None
     source: dict[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
@@ -134,11 +137,34 @@ class RealSet:
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """Pixels in [0, 1] -> the normalised space; [..., C, H, W]."""
+        if self.whitening is not None:
+            return self.whitening.apply(x)
         return (x - _per_channel(self.mean, x)) / _per_channel(self.std, x)
 
     def pixels(self, x: torch.Tensor) -> torch.Tensor:
         """The normalised space -> pixels, not clamped; [..., C, H, W]."""
+        if self.whitening is not None:
+            return self.whitening.undo(x)
         return x * _per_channel(self.std, x) + _per_channel(self.mean, x)
+
+    @property
+    def space(self) -> list[Any]:
+        """What tells the normalised space from others, as JSON; part of the identity of all that is computed in it."""
+        return [list(self.mean), list(self.std)] + ([self.whitening.digest] if self.whitening else [])
+
+    def channels(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and deviation of every channel, float32 [C, 1, 1] each, for those who normalise pixels by themselves.
+
+        Raises:
+            UsageError: the images are whitened, which no numbers of single channels can do.
+        """
+        if self.whitening is not None:
+            raise UsageError(
+                f"the images of {self.name} are whitened (zca) and cannot be normalised channel by channel, as this method does; "
+                "leave zca out, or take a method that learns in the normalised space, as mtt or dm"
+            )
+        mean, std = (torch.tensor(v, dtype=torch.float32)[:, None, None] for v in (self.mean, self.std))
+        return mean, std
 
     def subset(self, index: torch.Tensor, **changes: Any) -> RealSet:
         """The examples at ``index`` (int64 [n]), with their ids; pixels are shared."""
@@ -155,11 +181,17 @@ class RealSet:
         """The same set with its pixels on ``device``."""
         if self.images is None or self.images.device == torch.device(device):
             return self
-        return dataclasses.replace(self, images=self.images.to(device))
+        whitening = self.whitening.on(device) if self.whitening else None
+        return dataclasses.replace(self, images=self.images.to(device), whitening=whitening)
 
     def normalised_as(self, other: RealSet) -> RealSet:
         """The same set in the normalised space of ``other`` (a test split in that of its training split)."""
-        return dataclasses.replace(self, mean=other.mean, std=other.std)
+        return dataclasses.replace(self, mean=other.mean, std=other.std, whitening=other.whitening)
+
+    def whitened(self, whitening: Whitening) -> RealSet:
+        """The same set in a whitened space, fitted on its training split, in place of the channels' mean and deviation."""
+        c = self.shape[0]
+        return dataclasses.replace(self, mean=(0.0,) * c, std=(1.0,) * c, whitening=whitening)
 
 
 @dataclass(eq=False, kw_only=True)

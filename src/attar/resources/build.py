@@ -64,7 +64,7 @@ def identify(resource: Resource, real: RealSet, seed: int, plan: Plan) -> dict[s
         "settings": settings,
         "files": files(settings),
         "data": real.fingerprint,
-        "preprocessing": [list(real.mean), list(real.std)],
+        "preprocessing": real.space,
         "seed": seed,
         "plan": plan.facts(),
     }

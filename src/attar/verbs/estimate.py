@@ -10,8 +10,10 @@ import torch
 from attar.execute import memory
 from attar.execute.plan import Plan
 from attar.real.load import load
+from attar.resources.zca import affordable, affordable_side
 from attar.select.pick import counts
 from attar.verbs.make import Job
+from attar.verbs.options import side
 
 
 def estimate(job: Job) -> dict[str, Any]:
@@ -20,7 +22,11 @@ def estimate(job: Job) -> dict[str, Any]:
     The seconds come from a short measurement of this machine's matrix product at the plan's precision, of which
     convolutions reach about a third; they are an order of magnitude, not a promise.
     """
+    if job.data.zca:
+        affordable_side(side(job.data.size))
     real = load(job.source, **job.data.arguments()).train
+    if job.data.zca:
+        affordable(real.shape)
     cost, how, steps = job.cost(real), job.plan(real), job.method.length(real)
     sizes = real.sizes or [len(real)]
     for budget in job.budgets:

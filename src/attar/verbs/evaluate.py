@@ -19,6 +19,7 @@ from attar.real.cache import root
 from attar.real.load import load
 from attar.real.realset import RealSet, Splits
 from attar.report import page
+from attar.verbs import read as reading
 from attar.verbs.options import Compute, Data, divide
 
 EPOCHS = 1000
@@ -139,14 +140,20 @@ def opened(
     """The small set and its real data.
 
     Args:
-        read: settings of :class:`Data`; those left out are as when the set was made.
+        read: settings of :class:`Data`; those left out are as when the set was made. A whitened set brings its own
+            transform, so that none is fitted again.
     """
     if isinstance(condensed, (str, Path)) and str(condensed).endswith((".pt", ".pth")):
         if real is None:
             raise UsageError(f"{condensed} does not tell its real data; give them, as in --real path/to/data")
-        splits = load(real, progress=progress, **divide(read, (Data,))[0].arguments())
+        splits = reading.read(real, divide(read, (Data,))[0], progress=progress)
         return condensed_from_pt(condensed, real=splits.train), splits
     kept = condensed if isinstance(condensed, Condensed) else open_condensed(condensed)
+    if read.get("zca", kept.whitening is not None) != (kept.whitening is not None):
+        made = "not whitened" if kept.whitening is None else "whitened"
+        raise UsageError(
+            f"the images of this set are {made}, and so are those that it is compared with and tested on; leave zca out"
+        )
     first = kept.manifest["lineage"][0]
     arguments = divide({**first.get("data", {}), **read}, (Data,))[0].arguments()
     if real is not None:

@@ -23,7 +23,8 @@ def export(condensed: Condensed | str | Path, *, to: str | Path, format: str = "
         to: the folder or file to write; it must not exist.
         format: ``folder`` (8-bit pictures, ``INDEX.png`` in a folder for each class), ``npz`` (``images`` uint8
             [M, H, W, C], ``labels``, ``class_names``), ``pt`` (``images`` float32 [M, C, H, W] in the normalised space,
-            exact, ``labels``, ``mean``, ``std``; a plain dictionary of tensors that ``weights_only`` loads), ``coco`` (of a
+            exact, ``labels``, ``mean``, ``std``, and of a whitened set ``zca.mean`` and ``zca.matrix``, through which test
+            images must go too; a plain dictionary of tensors that ``weights_only`` loads), ``coco`` (of a
             detection set: ``images/`` with the original files, and ``train.json`` with their own records).
 
     Raises:
@@ -45,6 +46,18 @@ def export(condensed: Condensed | str | Path, *, to: str | Path, format: str = "
     else:
         atomic.write_bytes(to, _npz(kept, kept.bytes8) if format == "npz" else _pt(kept))
     return to
+
+
+def meant(condensed: Condensed, format: str) -> str:
+    """What must be known of exported images beyond their format: a sentence, or nothing."""
+    if condensed.whitening is None:
+        return ""
+    if format == "pt":
+        return "the images are whitened (ZCA): put test images, as pixels in [0, 1], through (x - zca.mean) @ zca.matrix too"
+    return (
+        "the pictures are shown as they were before they were whitened (ZCA), but networks learned them whitened: export as "
+        "pt for the exact images with their transform"
+    )
 
 
 def _folder(kept: Condensed, bytes8: torch.Tensor, to: Path) -> None:
@@ -103,6 +116,7 @@ def _pt(kept: Condensed) -> bytes:
             "labels": kept.labels.clone(),
             "mean": torch.tensor(space["mean"]),
             "std": torch.tensor(space["std"]),
+            **(kept.whitening.tensors if kept.whitening else {}),
         },
         out,
     )

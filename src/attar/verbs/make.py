@@ -25,15 +25,16 @@ from attar.io import atomic
 from attar.io.lock import lock
 from attar.manifest import is_condensed, read_manifest
 from attar.method import Cost, Method, Resources, Rows
-from attar.real.load import load
 from attar.real.realset import RealSet, Splits
 from attar.report import page
 from attar.resources import plane
 from attar.resources.build import gather
 from attar.resources.resource import needed
+from attar.resources.zca import ZCA
 from attar.run import Outcome, run
 from attar.seeds import Seeds
 from attar.verbs.options import Amount, Compute, Data
+from attar.verbs.read import read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,11 @@ class Job:
     def __post_init__(self) -> None:
         if self.method.kind != self.verb:
             raise UsageError(f"method '{self.name}' is for attar {self.method.kind}, not attar {self.verb}")
+        if self.data.zca and self.method.by_channel:
+            raise UsageError(
+                f"method '{self.name}' keeps pixels and normalises their channels itself, so its images cannot be whitened; "
+                "leave zca out, or take a method that learns in the normalised space, as mtt or dm"
+            )
         for name, value in [*vars(self.method).items(), ("save_every", self.save_every)]:
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"{name}={value} is not a finite number")
@@ -101,7 +107,7 @@ class Job:
             "budgets": [str(b) for b in self.budgets],
             "minutes": self.minutes,
             "data": real.fingerprint,
-            "preprocessing": [list(real.mean), list(real.std)],
+            "preprocessing": real.space,
             "attar": __version__,
         }
 
@@ -111,13 +117,15 @@ class Job:
         own = self.method.cost(real, largest)
         shared = [r.cost(real) for r in needed(self.method)]
         flops = max((c.flops_per_step for c in (own, *shared)), default=0.0)
-        return Cost(flops_per_step=flops, memory=max(c.memory for c in (own, *shared)))
+        fitting = [ZCA().cost(real).memory] if self.data.zca else []
+        return Cost(flops_per_step=flops, memory=max([*fitting, *(c.memory for c in (own, *shared))]))
 
     def flops(self, real: RealSet) -> float:
         """Floating-point operations of the whole job, resources included."""
         largest = max(self.budgets, key=lambda b: b.total(real.sizes or [len(real)], real.example_bytes))
         own = self.method.cost(real, largest).flops_per_step * max(1, self.method.length(real))
-        return own + sum(r.cost(real).flops_per_step * r.length(real) for r in needed(self.method))
+        shared = (*needed(self.method), *((ZCA(),) if self.data.zca else ()))
+        return own + sum(r.cost(real).flops_per_step * r.length(real) for r in shared)
 
     def plan(self, real: RealSet) -> Plan:
         """The plan of the unfinished run where there is one, else a new one; what the user gives wins."""
@@ -143,7 +151,7 @@ def make(job: Job, progress: Progress) -> list[Condensed]:
         AttarError: see the rooms below; nothing is half-written.
     """
     if job.out is None:
-        splits = load(job.source, progress=progress, **job.data.arguments())
+        splits = read(job.source, job.data, progress=progress)
         return _compute(job, splits, progress)
     atomic.recover(job.out)
     atomic.sweep(job.out.parent, job.out.name)
@@ -151,7 +159,7 @@ def make(job: Job, progress: Progress) -> list[Condensed]:
         _mine(job)
     with _above(job.out):
         writable(job.out)
-        splits = load(job.source, progress=progress, **job.data.arguments())
+        splits = read(job.source, job.data, progress=progress)
         with lock(job.running / "lock", str(job.out)):
             try:
                 done = _finished(job, splits.train) if job.out.exists() else _written(job, splits, progress)

@@ -68,10 +68,13 @@ class Data:
     "Share that is held out where the source has no test split."
     split_seed: int = 0
     "Seed of the held-out split."
+    zca: bool = False
+    "Whiten the images (ZCA, fitted on the training split) in place of normalising their channels."
 
     def arguments(self) -> dict[str, Any]:
-        """Keywords of :func:`attar.real.load.load`."""
-        return {**dataclasses.asdict(self), "size": side(self.size)}
+        """Keywords of :func:`attar.real.load.load`, which reads and does not whiten (:func:`attar.verbs.read.read`)."""
+        found = {**dataclasses.asdict(self), "size": side(self.size)}
+        return {k: v for k, v in found.items() if k != "zca"}
 
 
 @dataclass(frozen=True, kw_only=True)
