@@ -21,8 +21,9 @@ which is added to the official loss but does not depend on the kept images. All 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -92,6 +93,7 @@ class CAFE(Method):
         "Wang, Zhao, Peng, Zhu, Yang, Wang, Huang, Bilen, Wang, You. "
         "CAFE: Learning to Condense Dataset by Aligning Features. CVPR 2022"
     )
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 64, "watch": 32, "batch_net": 64, "start": "real"}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -14,8 +14,9 @@ updates of the kept images; each class's transform comes from counted seeds in p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -63,6 +64,7 @@ class DSA(Method):
     "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. ICML 2021"
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 64, "inner": 10}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
