@@ -89,7 +89,14 @@ class IDM(Method):
     "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Li, Qin, Yu. Improved Distribution Matching for Dataset Condensation. CVPR 2023"
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 64, "queue": 10, "renew": 10, "lessons": 4, "batch_net": 64}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 200,
+        "batch": 64,
+        "queue": 10,
+        "renew": 10,
+        "lessons": 4,
+        "batch_net": 64,
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
