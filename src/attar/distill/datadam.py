@@ -18,8 +18,9 @@ trains for 1800 epochs in batches of 64.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import normalize
@@ -70,6 +71,7 @@ class DataDAM(Method):
         "Sajedi, Khaki, Amjadian, Liu, Lawryshyn, Plataniotis. "
         "DataDAM: Efficient Dataset Distillation with Attention Matching. ICCV 2023"
     )
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 300, "batch": 64}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -36,8 +36,9 @@ mean logits of all of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import softmax
@@ -117,6 +118,15 @@ class DATM(Method):
         "Guo, Wang, Cazenavette, Li, Zhang, You. "
         "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching. ICLR 2024"
     )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 150,
+        "experts": 3,
+        "max_start": 3,
+        "growth": 50,
+        "expert_epochs": 1,
+        "syn_steps": 10,
+        "rate": 0.02,
+    }
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:

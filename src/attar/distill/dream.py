@@ -20,8 +20,9 @@ trained before their first clustering, which the authors advise for residual one
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -94,6 +95,7 @@ class DREAM(Method):
     paper: ClassVar[str] = (
         "Liu, Gu, Wang, Zhu, Jiang, You. DREAM: Efficient Dataset Distillation by Representative Matching. ICCV 2023"
     )
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.05}
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:

@@ -29,8 +29,9 @@ handed over, where the official code scores both and reports the better; ``rho``
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -93,6 +94,15 @@ class FTD(Method):
     paper: ClassVar[str] = (
         "Du, Jiang, Tan, Zhou, Li. Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation. CVPR 2023"
     )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 150,
+        "experts": 3,
+        "max_start": 3,
+        "expert_epochs": 1,
+        "syn_steps": 10,
+        "rate": 0.02,
+        "ema": 0.99,
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -22,8 +22,9 @@ networks trained ahead (early, pretrained) and no mixed factors (multi, bound).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -87,6 +88,7 @@ class IDC(Method):
         "Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization. "
         "ICML 2022"
     )
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.05}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

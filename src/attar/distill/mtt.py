@@ -30,8 +30,9 @@ diverges in the official code; no checkpoint is chosen by test accuracy; batch n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -87,6 +88,14 @@ class MTT(Method):
     paper: ClassVar[str] = (
         "Cazenavette, Wang, Torralba, Efros, Zhu. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
     )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 150,
+        "experts": 3,
+        "max_start": 3,
+        "expert_epochs": 1,
+        "syn_steps": 10,
+        "rate": 0.02,
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -23,8 +23,9 @@ are the best of 2000 epochs; users found less for one image per class and for Ti
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import cross_entropy, normalize
@@ -86,6 +87,14 @@ class NCFM(Method):
         "Wang, Yang, Liu, Sun, Hu, He, Zhang. "
         "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective. CVPR 2025"
     )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 300,
+        "batch": 256,
+        "frequencies": 256,
+        "experts": 3,
+        "epochs": 5,
+        "lr_img": 0.01,
+    }
 
     def __post_init__(self) -> None:
         check(self.start)

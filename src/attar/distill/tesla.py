@@ -29,8 +29,9 @@ last epoch that is looked at.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch.nn.functional import softmax
@@ -90,6 +91,14 @@ class TESLA(Method):
     paper: ClassVar[str] = (
         "Cui, Wang, Si, Hsieh. Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory. ICML 2023"
     )
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 150,
+        "experts": 3,
+        "max_start": 3,
+        "expert_epochs": 1,
+        "syn_steps": 10,
+        "rate": 0.02,
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

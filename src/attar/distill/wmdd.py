@@ -17,6 +17,7 @@ trained on them. A network without batch norms has no statistics, and the baryce
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -71,6 +72,7 @@ class WMDD(Method):
     paper: ClassVar[str] = (
         "Liu, Li, Xing, Wang, Dalal, Li, He, Wang. Dataset Distillation via the Wasserstein Metric. ICCV 2025"
     )
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "net": "convnet:norm=batch", "epochs": 3, "start": "real"}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
