@@ -1,6 +1,7 @@
 """``attar``: finds the verb, runs it, and turns errors into one sentence and an exit code.
 
-0 done, 1 a run broke, 2 usage, 3 refused data, 4 refused resources, 5 waits for labels, 130 or 143 stopped by a signal with the state saved.
+0 done, 1 a run broke, 2 usage, 3 refused data, 4 refused resources, 5 waits for labels, 130 or 143 stopped by a signal with
+the state saved.
 """
 
 from __future__ import annotations
