@@ -195,9 +195,11 @@ def params() -> str:
 
 
 def methods() -> str:
-    """The registry, with a link to each method's page."""
-    body = [[f"[`{m.name}`](docs/methods/{m.name}.md)", m.verb, m.paper, m.line] for m in registry.METHODS]
-    return table(["name", "verb", "paper", "what it does"], body)
+    """The registry by families, with a link to each method's page."""
+    families: dict[tuple[str, str], list[str]] = {}
+    for m in registry.METHODS:
+        families.setdefault((m.verb, m.family), []).append(f"[`{m.name}`](docs/methods/{m.name}.md)")
+    return table(["verb", "family", "methods"], [[*key, ", ".join(names)] for key, names in families.items()])
 
 
 TABLES: dict[str, Callable[[], str]] = {
