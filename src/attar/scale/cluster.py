@@ -6,6 +6,7 @@ buckets for the shards). Ray's own processes are not counted in ``--memory``.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,9 @@ class Cluster:
 
     def __init__(self, folder: Path, workers: int) -> None:
         try:
-            import ray
+            self.ray: Any = importlib.import_module("ray")
         except ImportError as e:
             raise missing_extra("ray", "ray", "--on ray") from e
-        self.ray: Any = ray
         self.folder, self.workers, self.worker_peak = str(folder.absolute()), workers, 0
 
     def __enter__(self) -> Cluster:
