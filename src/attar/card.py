@@ -5,6 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+CLASSIFIED = "image-classification"
+TASKS = {"detection": "object-detection"}
+"""A task in the words of dataset hubs."""
+USES = {
+    CLASSIFIED: "          # a torch dataset of (image, label)",
+    "detection": "          # a torch dataset of (image, objects); attar export writes COCO",
+}
+"""What opening a set gives, by its task."""
+
 
 def render(manifest: dict[str, Any]) -> str:
     """Markdown with a YAML header (written as JSON scalars, which are valid YAML, so names cannot break it)."""
@@ -14,7 +23,7 @@ def render(manifest: dict[str, Any]) -> str:
     header = {
         "license": "other",
         "license_name": _text(source.get("licence", "as-the-source")),
-        "task_categories": [_text(manifest["task"])],
+        "task_categories": [TASKS.get(manifest["task"], _text(manifest["task"]))],
         "tags": ["attar", "dataset-distillation" if synthetic else "coreset"],
         "size_categories": [_size(budget["rows"])],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train.parquet"}]}],
@@ -25,12 +34,12 @@ def render(manifest: dict[str, Any]) -> str:
         f"{budget['rows']} {what} `{_text(source['name'])}` ({source['rows']} examples, "
         f"{len(manifest['class_names'])} classes) by `attar {last['verb']}` with method `{_text(last['method'])}`.",
         "",
-        *_scores(manifest["scores"]),
+        *(_scores(manifest["scores"]) if manifest["task"] == CLASSIFIED else []),
         "## Use",
         "",
         "```python",
         "import attar",
-        'kept = attar.open("this-folder")          # a torch dataset of (image, label)',
+        f'kept = attar.open("this-folder"){USES.get(manifest["task"], "")}',
         "```",
         "",
         "`data/train.parquet` opens with datasets, pandas and polars as well."

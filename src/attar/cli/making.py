@@ -165,5 +165,11 @@ def _show_result(done: list[Condensed], took: float, as_json: bool) -> None:
             f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(max(took, f['seconds']))}"
         )
     first, scores = facts[0]["folder"], facts[0]["scores"]
-    show.lines(f"look at it: {first}/report.html", f"how good is it: attar evaluate {shlex.quote(first)}")
+    detection = done[0].manifest["task"] == "detection"
+    last = (
+        f"attar export {shlex.quote(first)} --format coco --to OUT"
+        if detection
+        else f"attar evaluate {shlex.quote(first)}"
+    )
+    show.lines(f"look at it: {first}/report.html", f"{'as COCO' if detection else 'how good is it'}: {last}")
     show.lines(*([f"what was known of every example: {scores}"] if scores else []))
