@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from attar.budget import Budget
 from attar.errors import DataError, UsageError
+from attar.registry import find
 from attar.seeds import Seeds
 from attar.select.rules import Pool, names, ranked, rule_of
 from attar.select.rules.beta import density
@@ -185,3 +186,10 @@ def test_a_score_that_is_no_number_names_its_row(bad: float) -> None:
     score[17] = bad
     with pytest.raises(DataError, match=r"id 56 \(row 17 of toy\)"):
         ranked(toy(), Budget(ipc=1), score, rule="top", balanced=True, seeds=Seeds(0))
+
+
+@pytest.mark.parametrize("name", ["grand", "moderate", "prototype", "knn-shapley"])
+def test_a_rule_that_wants_more_than_a_method_knows_is_refused_before_any_work(name: str) -> None:
+    with pytest.raises(UsageError, match="needs the confidence of every example, which this method has not"):
+        find(name)(rule="beta")
+    find(name)(rule="ccs:cutoff=0.3")

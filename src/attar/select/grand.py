@@ -60,7 +60,7 @@ class GraNd(Method):
 
     def __post_init__(self) -> None:
         positive(networks=self.networks)
-        rule_of(self.rule)
+        rule_of(self.rule, signals=())
         self.needs()  # refuses impossible training at once
 
     def needs(self) -> tuple[Any, ...]:

@@ -71,7 +71,7 @@ class KNNShapley(Method):
 
     def __post_init__(self) -> None:
         positive(neighbours=self.neighbours, validation=self.validation)
-        rule_of(self.rule)
+        rule_of(self.rule, signals=())
         self.needs()  # refuses unknown features and networks at once
 
     def needs(self) -> tuple[Any, ...]:

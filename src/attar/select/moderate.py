@@ -56,7 +56,7 @@ class Moderate(Method):
     kind: ClassVar[str] = "select"
 
     def __post_init__(self) -> None:
-        rule_of(self.rule)
+        rule_of(self.rule, signals=())
         self.needs()  # refuses unknown features and networks at once
 
     def needs(self) -> tuple[Any, ...]:

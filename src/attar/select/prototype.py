@@ -73,7 +73,7 @@ class Prototype(Method):
         for name, table in (("prefer", PREFER), ("by", BY)):
             if getattr(self, name) not in table:
                 raise UsageError(f"{name} '{getattr(self, name)}' is unknown; {nearest(getattr(self, name), table)}")
-        rule_of(self.rule)
+        rule_of(self.rule, signals=())
         self.needs()  # refuses unknown features and networks at once
 
     def needs(self) -> tuple[Any, ...]:

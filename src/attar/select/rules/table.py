@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -37,14 +38,15 @@ TRIAL = Pool(
 """One example with everything that a rule may ask for."""
 
 
-def rule_of(text: str) -> Rule:
+def rule_of(text: str, signals: Collection[str] = tuple(TRIAL.signals)) -> Rule:
     """The rule that a spec names.
 
     Args:
         text: ``top``, ``ccs:strata=50:cutoff=0.1`` ...
+        signals: what the method knows of the examples besides their scores; all where left out.
 
     Raises:
-        UsageError: an unknown name, setting or value; names the nearest.
+        UsageError: an unknown name, setting or value (names the nearest), or a rule that wants more than is known.
     """
     name, *items = text.split(":")
     if name not in TABLE:
@@ -52,7 +54,8 @@ def rule_of(text: str) -> Rule:
     function = TABLE[name][0]
     settings: dict[str, Any] = spec.given(f"rule '{name}'", spec.settings_of(function, ("pool", "k", "return")), items)
     rule = functools.partial(function, **settings)
-    rule(TRIAL, 1)  # refuses impossible values before any work
+    known = {name: value for name, value in TRIAL.signals.items() if name in signals}
+    rule(dataclasses.replace(TRIAL, signals=known), 1)  # refuses what is impossible before any work
     return rule
 
 
