@@ -17,6 +17,7 @@ import attar
 from attar import registry
 from attar.cli import making
 from attar.registry import METHODS
+from attar.testing.trial import method_of
 from attar.verbs.make import Job
 
 Say = Callable[..., Said]
@@ -60,7 +61,11 @@ def test_the_short_name_of_a_source_is_a_plain_folder_name(source: str, name: st
 
 @pytest.mark.parametrize("name", [e.name for e in METHODS if e.verb == "select"])
 def test_select_chooses_real_examples_by_every_method(say: Say, name: str) -> None:
-    done = say("select", "digits", "--method", name, "--ipc", 2, "--out", name, "--json")
+    method = method_of(name)
+    small = {f: getattr(method, f) for f in ("net", "networks", "runs", "window") if hasattr(method, f)}
+    small |= {f: 4 for f in ("epochs",) if hasattr(method, f)} | ({"rounds": 2} if name == "active" else {})
+    flags = [word for f, value in small.items() for word in flag(f, value)]
+    done = say("select", "digits", "--method", name, "--ipc", 2, *flags, "--out", name, "--json")
     assert done.code == 0 and done.err == ""
     assert (done.json["rows"], done.json["kind"], done.json["real_rows"]) == (20, "subset", 1438)
     kept, real = attar.open(name), attar.load("digits").train
@@ -140,7 +145,8 @@ def test_every_setting_of_a_method_is_a_flag(say: Say, monkeypatch: pytest.Monke
     caught: list[Job] = []
     monkeypatch.setattr(making, "estimate", lambda job: caught.append(job) or {"steps": 0} | EMPTY)
     wanted = {f.name: other(f) for f in dataclasses.fields(registry.find(entry.name))}
-    flags = [word for name, value in wanted.items() for word in flag(name, value)]
+    wanted |= {"cap_by": "video"} if entry.name == "active" else {}  # which goes with cap
+    flags = [word for name, value in wanted.items() if value is not None for word in flag(name, value)]
     done = say(entry.verb, "digits", "--method", entry.name, *flags, "--dry-run")
     assert done.code == 0, done.err
     assert {name: getattr(caught[0].method, name) for name in wanted} == wanted
@@ -158,8 +164,8 @@ def other(f: dataclasses.Field[Any]) -> Any:
     if kind == "bool":
         return not f.default
     if kind == "int":
-        return (f.default or 1) + 1
-    return f.default * 0.5 if kind == "float" else f.default
+        return 5 if f.default is None else f.default + 1
+    return (0.5 if f.default is None else f.default * 0.5) if kind == "float" else f.default
 
 
 def flag(name: str, value: Any) -> list[str]:

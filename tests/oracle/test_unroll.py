@@ -166,6 +166,7 @@ def test_parts_compile_whole(make_problem, monkeypatch: pytest.MonkeyPatch) -> N
     """Transforms, gradient and its derivative are captured without a break, pieces of other lengths filled up."""
     w = walk(make_problem)
     eager = gradients(ours, w)
+    torch._dynamo.reset()  # functions that other tests compiled often are not compiled again
     counters.clear()
     capture = functools.lru_cache(lambda fn: torch.compile(fn, dynamic=False, backend="aot_eager", fullgraph=True))
     monkeypatch.setattr(compiling, "_compiled", capture)

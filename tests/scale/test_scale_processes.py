@@ -144,7 +144,7 @@ def _large(home: Path, n: int = 300_000, d: int = 64, shards: int = 4) -> Iterat
 
 
 def test_memory_of_the_process_tree_stays_in_the_bound(tmp_path: Path) -> None:
-    bound, seen = 400 * 10**6, 0
+    bound, seen = 500 * 10**6, 0
     with _large(tmp_path) as source:
         words = [str(source), "--method", "el2n", "--epochs=1", "--keep=0.01", "--workers=2", "--on=local"]
         words += [f"--memory={bound}", "--json", "--out", str(tmp_path / "out")]
