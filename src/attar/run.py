@@ -139,7 +139,7 @@ def run(
         real = real.on(plan.device)
         found = store.latest() if store else None
         step, states, facts = found or (0, _start(task, real, budgets, seeds, res, minutes is not None), {})
-        states = [{k: v.to(plan.device) for k, v in s.items()} for s in states]
+        states = [{k: s[k].to(plan.device) for k in sorted(s)} for s in states]  # new or read back: in one order
         share = _Share(task, real, seeds, res, states, step, facts, stop, store, Log(folder, step), save_every, minutes)
         progress.start(label, share.total, step)
         try:

@@ -130,3 +130,9 @@ def test_a_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     with pytest.raises(DataError, match="x is not a readable safetensors file"):
         tensors.read(tmp_path / "x")
+
+
+def test_names_come_back_in_one_order() -> None:
+    many = {f"weight.{i}": torch.full((i % 3 + 1,), float(i)) for i in range(40)}
+    data = tensors.encode(many)
+    assert all(list(tensors.decode(data, "here")) == sorted(many) for _ in range(5))

@@ -26,13 +26,16 @@ def encode(tensors: Mapping[str, torch.Tensor], meta: Mapping[str, str] | None =
 
 
 def decode(data: bytes, where: Path | str) -> dict[str, torch.Tensor]:
-    """Reads what :func:`encode` wrote.
+    """Reads what :func:`encode` wrote, in the order of the names.
+
+    The library gives them in another order every time, and the last bits of a sum over tensors depend on their order.
 
     Raises:
         DataError: not a safetensors file.
     """
     try:
-        return load(data)
+        found = load(data)
+        return {name: found[name] for name in sorted(found)}
     except (SafetensorError, ValueError, KeyError, TypeError) as e:
         raise DataError(f"{where} is not a readable safetensors file ({e}); restore it from a copy") from e
 

@@ -99,7 +99,7 @@ def _build(
     with atomic.folder(folder, replace=True) as tmp:
         atomic.write_new(tmp / "tensors.safetensors", data)
         atomic.write_new(tmp / "facts.json", atomic.json_bytes(facts))
-    return {k: v.cpu() for k, v in state.items()}
+    return tensors.decode(data, folder)  # as whoever finds it in the cache gets it, in the same order
 
 
 def _load(folder: Path) -> State | None:
