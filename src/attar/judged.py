@@ -1,8 +1,8 @@
 """scores.parquet: what a selection knew of every real example, so that it can be looked at and used again.
 
 One row an example, in the order of the real set: ``id``, ``label`` where there are classes, ``kept``, then numbers as
-float32: ``score`` (high = keep), the signals that it came from (a later selection can read them from here as ``signals``), and
-``pc1`` and ``pc2``, its place in the map of the compared features. What is not known of an example is missing.
+float32: ``score`` (high = keep), then by name the signals that it came from (a later selection can read them from here as
+``signals``), and ``pc1`` and ``pc2``, its place in the map of the compared features. What is not known of an example is missing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from attar.method import Rows
 from attar.real.realset import RealSet
 
 SCORES = "scores.parquet"
+SCORE = "score"
 OWN = {"id": pa.int64(), "label": pa.int64(), "kept": pa.bool_()}
 """Columns beside the numbers."""
 
@@ -59,7 +60,7 @@ def encode(rows: Rows, real: RealSet) -> bytes | None:
     if real.labelled:
         columns["label"] = pa.array(real.labels.numpy())
     columns["kept"] = pa.array(kept.numpy())
-    for name, value in rows.judged.items():
+    for name, value in sorted(rows.judged.items(), key=lambda item: (item[0] != SCORE, item[0])):
         if name not in OWN:
             columns[name] = pa.array(value.detach().cpu().float().numpy(), from_pandas=True)  # NaN is missing
     out = pa.BufferOutputStream()

@@ -41,7 +41,7 @@ def test_the_file_is_counted_and_checked(scored: Path) -> None:
 
 def test_every_example_has_its_score(scored: Path) -> None:
     table, real = pq.read_table(scored / SCORES), load("digits").train
-    assert table.column_names == ["id", "label", "kept", "el2n", "confidence", "variability", "score"]
+    assert table.column_names == ["id", "label", "kept", "score", "confidence", "el2n", "variability"]
     assert table["id"].to_pylist() == real.ids.tolist() and table["label"].to_pylist() == real.labels.tolist()
     kept = attar.open(scored)
     mine = {i: s for i, s, k in zip(*(table[c].to_pylist() for c in ("id", "score", "kept"))) if k}
@@ -86,7 +86,7 @@ def test_scores_that_are_not_of_these_rows_are_refused(scored: Path, tmp_path: P
         "marks other examples as kept": table.set_column(2, "kept", pa.array(other)),
         "no column 'kept'": table.drop_columns(["kept"]),
         "'id' is not int64": table.set_column(0, "id", table["id"].cast(pa.int32())),
-        "'score' is not float": table.set_column(6, "score", table["score"].cast(pa.string())),
+        "'score' is not float": table.set_column(3, "score", table["score"].cast(pa.string())),
     }
     for said, changed in changes.items():
         replaced(folder, changed)
