@@ -28,7 +28,8 @@ class Opt:
         schedule: ``constant`` or ``cosine`` (to 0 over the run).
         clip: largest gradient norm, None for no limit.
         project: (low, high) to clamp to after each update, None for none.
-        average: decay of an exponential moving average kept as ``NAME.average``, None for none.
+        average: decay of an exponential moving average kept as ``NAME.average``, None for none. The first value has no
+            share in it: of a short run it would be most of the average.
     """
 
     kind: str = "sgd"
@@ -64,7 +65,7 @@ class Opt:
             new[f"{name}.first"], new[f"{name}.second"] = torch.zeros_like(value), torch.zeros_like(value)
             new[f"{name}.count"] = torch.zeros((), dtype=torch.int64)
         if self.average is not None:
-            new[f"{name}.average"] = value.clone()
+            new[f"{name}.average"], new[f"{name}.averaged"] = value.clone(), torch.zeros((), dtype=torch.int64)
         return new
 
     @torch.no_grad()
@@ -87,7 +88,8 @@ class Opt:
         if self.project is not None:
             value.clamp_(*self.project)
         if self.average is not None:
-            state[f"{name}.average"].lerp_(value, 1 - self.average)
+            count = int(state[f"{name}.averaged"].add_(1))
+            state[f"{name}.average"].lerp_(value, (1 - self.average) / (1 - self.average**count))
 
     def _sgd(self, state: Tensors, name: str, grad: torch.Tensor, lr: float) -> None:
         if self.momentum:

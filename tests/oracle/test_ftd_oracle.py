@@ -135,17 +135,18 @@ def test_loss_and_gradients_are_those_of_the_trajectory(make_problem) -> None:
 
 @pytest.mark.parametrize("ema", [0.0, 0.5, 0.9])
 def test_the_average_over_all_steps_is_handed_over(ema: float) -> None:
-    """average_t = ema average_{t-1} + (1 - ema) image_t from the start on, by runs of 0 to 3 steps."""
+    """Of the updated images alone, with weights ema^age, by runs of 0 to 3 steps: the start has no share in it."""
     real, method = toy(), dataclasses.replace(SMALL, ema=ema)
     res, seen = resources(method, real), []
     for steps in range(4):
         task = dataclasses.replace(method, steps=steps)
         seen.append(run(task, real, [Budget(ipc=2)], seed=0, plan=Plan(), res=res).states[0])
-    average = seen[0]["image"]
-    assert torch.equal(seen[0]["image.average"], average)
-    for state in seen[1:]:
-        average = ema * average + (1 - ema) * state["image"]
+    for n, state in enumerate(seen[1:], 1):
+        weights = torch.tensor([ema ** (n - i) for i in range(1, n + 1)])
+        images = torch.stack([past["image"] for past in seen[1 : n + 1]])  # [n, M, C, H, W]
+        average = torch.einsum("n,nmchw->mchw", weights / weights.sum(), images)
         assert torch.allclose(state["image.average"], average, atol=1e-5)
+        assert not torch.allclose(average, seen[0]["image"], atol=1e-3)
     rows = method.finish(seen[-1], res)
     assert torch.equal(rows.columns["image"], seen[-1]["image.average"])
     assert torch.equal(rows.columns["image"], seen[-1]["image"]) == (ema == 0)

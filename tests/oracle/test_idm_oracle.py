@@ -24,18 +24,24 @@ def plain_loss(p, image: torch.Tensor, *, weight: float, percent: float) -> torc
     for k, real in enumerate(p.real):
         r, s = (transformed(x, of_class(p.ops, k, len(x))) for x in (real, image[p.label == k]))
         total = total + ((p.plain.features(r).mean(0).detach() - p.plain.features(s).mean(0)) ** 2).sum()
-        total = total + weight * percent * cross_entropy(p.plain(s), torch.full((len(s),), k))
+        said = p.plain(s)
+        if len(image) > len(p.real) or int(said.argmax()) != k:  # one image per class: the wrongly recognised alone
+            total = total + weight * percent * cross_entropy(said, torch.full((len(s),), k))
     return total
 
 
-def loss_of(p, image: torch.Tensor, *, ce: float, accuracy: float) -> torch.Tensor:
-    """With the problem's network at place 2 of a ring of three, beside two others."""
+def loss_of(p, image: torch.Tensor, *, ce: float | None, accuracy: float, **more: torch.Tensor) -> torch.Tensor:
+    """With the problem's network at place 2 of a ring of three, beside two others.
+
+    Args:
+        more: of the state.
+    """
     label = torch.arange(p.classes).repeat_interleave(p.real.shape[1])
     real = augment(p.real.flatten(0, 1), p.rows(p.ops, label)).unflatten(0, p.real.shape[:2])
     ring = {f"queue.{name}": torch.stack([v * 0, v - 1, v]) for name, v in p.params.items()}
     state = {"image": image, "label": p.label, **ring, "accuracy": torch.tensor([0.9, 0.1, accuracy])}
     batch = {"real": real, "augment": p.ops, "matched": torch.tensor(2)}
-    return IDM(net=p.spec, ce=ce).loss(state, batch)
+    return IDM(net=p.spec, ce=ce).loss({**state, **more}, batch)
 
 
 @pytest.mark.parametrize("ce, accuracy", [(0.5, 0.25), (0.1, 0.0), (3.0, 1.0)])
@@ -51,6 +57,34 @@ def test_loss_and_gradient_equal_plain_loops(make_problem, counts, norm: str, ce
     plain.backward()
     assert ours.grad.norm() > 0
     assert torch.allclose(ours.grad, theirs.grad, rtol=1e-6, atol=1e-9)  # the accuracy is float32
+
+
+def test_an_image_that_stands_alone_for_its_class_has_no_cross_entropy_where_it_is_recognised(make_problem) -> None:
+    """Against the same images as two of each class, where all of them have one."""
+    problems = (make_problem(counts=(1, 1), seed=seed) for seed in range(50))
+    p = next(p for p in problems if len({bool(r) for r in p.plain(kept_of(p)).argmax(1) == p.label}) == 2)
+    said = p.plain(kept_of(p)).detach()
+    wrong = float(cross_entropy(said, p.label, reduction="none")[said.argmax(1) != p.label].sum())
+    alone = loss_of(p, p.kept, ce=0.5, accuracy=0.25) - loss_of(p, p.kept, ce=0.5, accuracy=0.0)
+    assert float(alone) == pytest.approx(0.5 * 25 * wrong, rel=1e-6)
+    two = {"label": p.label.repeat_interleave(2)}
+    image = p.kept.repeat_interleave(2, 0)
+    beside = loss_of(p, image, ce=0.5, accuracy=0.25, **two) - loss_of(p, image, ce=0.5, accuracy=0.0, **two)
+    assert float(beside) == pytest.approx(0.5 * 25 * float(cross_entropy(said, p.label, reduction="sum")), rel=1e-6)
+
+
+def kept_of(p) -> torch.Tensor:
+    """The kept images as the network sees them."""
+    return torch.cat([transformed(p.kept[k : k + 1], of_class(p.ops, k, 1)) for k in range(p.classes)])
+
+
+@pytest.mark.parametrize(("asked", "weight"), [(49, 0.5), (50, 0.1), (51, 0.1)])
+def test_the_weight_of_the_cross_entropy_is_by_images_per_class(make_problem, asked: int, weight: float) -> None:
+    """Of those that the budget asked for, where more are decoded."""
+    p = make_problem()
+    label = torch.arange(p.classes).repeat_interleave(asked)
+    found = loss_of(p, p.kept, ce=None, accuracy=0.5, asked=label)
+    assert torch.equal(found, loss_of(p, p.kept, ce=weight, accuracy=0.5))
 
 
 def test_gradient_by_finite_differences(make_problem) -> None:

@@ -72,7 +72,7 @@ def test_update_leaves_the_gradient_and_keeps_shapes() -> None:
     state = {"x": start()}
     state |= opt.slots("x", state["x"])
     layout = {k: (v.shape, v.dtype) for k, v in state.items()}
-    assert set(layout) == {"x", "x.first", "x.second", "x.count", "x.average"}
+    assert set(layout) == {"x", "x.first", "x.second", "x.count", "x.average", "x.averaged"}
     grad = slope(state["x"], 0)
     before = grad.clone()
     opt.update(state, "x", grad)
@@ -81,13 +81,18 @@ def test_update_leaves_the_gradient_and_keeps_shapes() -> None:
 
 
 def test_average_and_projection() -> None:
+    """The average of updated values alone, with weights .75^age: the first value, 7 here, has no share in it."""
     opt = Opt(lr=1.0, average=0.75, project=(-0.5, 0.5))
-    state = {"x": torch.zeros(2, dtype=torch.float64)}
+    state = {"x": torch.full((2,), 7.0, dtype=torch.float64)}
     state |= opt.slots("x", state["x"])
-    for expected in (0.25 * 0.5, 0.75 * 0.125 + 0.25 * 0.5):
-        opt.update(state, "x", torch.tensor([-9.0, 9.0], dtype=torch.float64))
-        assert state["x"].tolist() == [0.5, -0.5]
-        assert state["x.average"].tolist() == pytest.approx([expected, -expected])
+    seen = []
+    for grad, value in ((9.0, -0.5), (-9.0, 0.5), (-0.1, 0.5)):
+        opt.update(state, "x", torch.full((2,), grad, dtype=torch.float64))
+        assert state["x"].tolist() == [value, value]
+        seen = [value, *seen]
+        weights = [0.75**age for age in range(len(seen))]
+        expected = sum(w * x for w, x in zip(weights, seen)) / sum(weights)
+        assert state["x.average"].tolist() == pytest.approx([expected, expected])
 
 
 def test_rates_of_a_schedule() -> None:

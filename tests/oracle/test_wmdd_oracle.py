@@ -10,8 +10,9 @@ import torch
 from plain_matching import slopes, transformed
 from scipy.optimize import linear_sum_assignment
 from torch import nn
+from torch.nn.functional import cross_entropy
 
-from attar.augment.siamese import draw
+from attar.augment.siamese import OPS, draw
 from attar.budget import Budget
 from attar.distill.wmdd import WMDD, class_statistics
 from attar.errors import UsageError
@@ -117,7 +118,7 @@ def test_loss_and_gradient_are_those_of_loops_over_classes(make_problem, norm: s
     layers = 2 if norm == "batch" else 0
     for i in range(layers):
         state |= {f"{n}.{i}": torch.rand(p.classes, 4, generator=g).double() for n in ("mean", "var")}
-    method = WMDD(net=p.spec, bn=3.0)
+    method = WMDD(net=p.spec, bn=3.0, ce=0.7)
 
     def plain(image: torch.Tensor) -> torch.Tensor:
         terms = []
@@ -127,9 +128,9 @@ def test_loss_and_gradient_are_those_of_loops_over_classes(make_problem, norm: s
             maps = entering(p.plain, x)[-layers:] if layers else []
             features: list[torch.Tensor] = []
             hook = p.plain.classifier.register_forward_pre_hook(lambda _, args, into=features: into.append(args[0]))
-            p.plain.eval()(x)
+            wrong = cross_entropy(p.plain.eval()(x), torch.full((len(x),), k))
             hook.remove()
-            terms.append((features[0] - state["target"][p.label == k]).norm())
+            terms.append((features[0] - state["target"][p.label == k]).norm() + 0.7 * wrong)
             for i, m in enumerate(maps):
                 flat = m.transpose(0, 1).flatten(1)
                 terms.append(3 * (flat.mean(1) - state[f"mean.{i}"][k]).norm())
@@ -164,10 +165,22 @@ def test_targets_are_barycentres_of_each_class_and_images_stay_pictures() -> Non
     assert pixels.min() > -1e-5 and pixels.max() < 1 + 1e-5 and (pixels < 1e-5).any()
 
 
+@pytest.mark.parametrize(
+    ("names", "augment", "flips"), [("abc", "auto", False), ("", "auto", True), ("abc", "flip", True)]
+)
+def test_digits_are_not_mirrored_unless_it_is_asked_for(names: str, augment: str, flips: bool) -> None:
+    real = dataclasses.replace(toy((9, 5, 14)), class_names=tuple(names) or ("cat", "dog", "owl"))
+    method, res = WMDD(net=BATCH, augment=augment), {"network": {}}
+    ops = [method.draw(real, Seeds(0).at("step", t), res, t)["augment"]["op"] for t in range(30)]
+    assert any(bool((op == OPS.index("flip")).any()) for op in ops) == flips
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="bn=-1"):
         WMDD(bn=-1.0)
     with pytest.raises(UsageError, match="bn=nan"):
         WMDD(bn=float("nan"))
+    with pytest.raises(UsageError, match="ce=-2"):
+        WMDD(ce=-2.0)
     with pytest.raises(UsageError, match="epochs=0"):
         WMDD(epochs=0)

@@ -1,26 +1,39 @@
-"""Which transforms suit a dataset, where the user leaves it open."""
+"""Which transforms suit a dataset, where the user leaves it open; the one place that says what is a written character."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from attar.augment import siamese
 
+if TYPE_CHECKING:
+    from attar.real.realset import RealSet
 
-def strategy_for(augment: str, class_names: Sequence[str]) -> str:
+
+def strategy_for(augment: str, real: RealSet, *, auto: str = siamese.COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE) -> str:
     """The siamese strategy that ``augment`` names.
 
-    ``auto`` takes all six operations, without the flip where the classes are written characters (MNIST, SVHN): a mirrored
-    digit is another sign. Characters are recognised by class names that are, or begin with, a single letter or digit.
+    Args:
+        auto: what ``auto`` stands for; it goes without the flip where classes are :func:`written`.
 
     Raises:
         UsageError: an unknown operation.
     """
-    if augment == "auto":
-        written = bool(class_names) and all(_character(name) for name in class_names)
-        return siamese.COLOR_CROP_CUTOUT_SCALE_ROTATE if written else siamese.COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE
-    siamese.parse(augment)
-    return augment
+    if augment != "auto":
+        siamese.parse(augment)
+        return augment
+    return "_".join(op for op in siamese.parse(auto) if op != "flip" or not written(real))
+
+
+def written(real: RealSet) -> bool:
+    """Whether the classes are written characters (MNIST, SVHN), which a mirror would spoil: a mirrored digit is another sign.
+
+    They are recognised by class names that are, or begin with, a single letter or digit; or by the name of the source.
+    """
+    if real.class_names and all(_character(name) for name in real.class_names):
+        return True
+    name = real.name.lower()
+    return ("mnist" in name and "fashion" not in name) or "svhn" in name
 
 
 def _character(name: str) -> bool:

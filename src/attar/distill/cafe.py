@@ -28,13 +28,14 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.functional import cross_entropy
 
-from attar.augment.siamese import augment, augment_by_class, draw
+from attar.augment.siamese import augment
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import fast, in_parts
 from attar.execute.pieces import FORWARD, logits, piece_size
 from attar.match.inner import net_for, train
 from attar.match.layers import layer_means, real_means, shares
+from attar.match.seen import seen
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
@@ -118,18 +119,15 @@ class CAFE(Method):
         return {**state, **prefixed(net), **counts, "accuracy": torch.zeros(WINDOW)}
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        strategy, k = strategy_for(self.augment, real.class_names), real.n_classes
-        ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
-        ops = {name: v.to(real.device) for name, v in ops.items()}
-        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
+        x, ops = seen(real, seeds, batch=self.batch, augment=self.augment)  # [K, B, C, H, W]
         watch = real.sample(self.watch, seeds.generator("watch"))  # [K, W]
         return {
-            "real": augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops),  # [K, B, C, H, W]
+            "real": x,
             "watch": real.draw(watch.flatten()).unflatten(0, watch.shape),  # [K, W, C, H, W]
             "augment": ops,
             "net": net_of(self.net, real).init(seeds.at("net"), device=real.device),
             "seeds": seeds,
-            "strategy": strategy,
+            "strategy": strategy_for(self.augment, real),
         }
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:

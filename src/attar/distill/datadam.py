@@ -25,11 +25,11 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.functional import normalize
 
-from attar.augment.siamese import augment, augment_by_class, draw
-from attar.augment.strategy import strategy_for
+from attar.augment.siamese import augment
 from attar.budget import Budget
 from attar.execute.pieces import FORWARD, piece_size, widened
 from attar.match.layers import layer_means, real_means, shares
+from attar.match.seen import seen
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
@@ -88,11 +88,8 @@ class DataDAM(Method):
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         net = net_of(self.net, real)
         params = net.init(seeds.at("net"), device=real.device)
-        strategy, k = strategy_for(self.augment, real.class_names), real.n_classes
-        ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
-        ops = {name: v.to(real.device) for name, v in ops.items()}
-        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
-        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
+        x, ops = seen(real, seeds, batch=self.batch, augment=self.augment)  # [K, B, C, H, W]
+        k = real.n_classes
         label = torch.arange(k, device=x.device).repeat_interleave(self.batch)  # [K B]
         means, _ = real_means(net, params, x.flatten(0, 1), shares(label, k, x.dtype), self.seen)
         return {"net": params, "augment": ops, "target": {str(i): mean for i, mean in enumerate(means)}}

@@ -215,7 +215,7 @@ class DATM(Method):
             starts=self.upper(step),
             epochs=self.expert_epochs,
             steps=self.syn_steps,
-            strategy=strategy_for(self.augment, real.class_names),
+            strategy=strategy_for(self.augment, real),
         )
 
     @in_parts

@@ -9,7 +9,8 @@ kept images, make the gradient of each class's loss on them point, row by row, w
 every ``outer`` updates a fresh theta; between them theta is trained for ``inner`` epochs on the kept images.
 
 Cost: a step is 3 K batch + 9 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
-updates of the kept images (the official Iteration counts networks of ``outer`` updates each); seeds are counted.
+updates of the kept images, where the official Iteration counts networks of ``outer`` updates each, so that the default is the
+paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth at 50; seeds are counted.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class DC(Method):
     """Matches the gradients of every class along networks trained on the kept images."""
 
     steps: int = 1000
-    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them."
+    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them: give 10000 at 10 images per class."
     batch: int = 256
     "Real images per class and step."
     lr_img: float = 0.1

@@ -9,8 +9,9 @@ all classes together, the shared part weighs once and what tells the classes apa
 The first networks are matched class by class, as in DC; ``augment="none"`` is DCC, ``auto`` is DSAC.
 
 Cost: a step is 3 K batch + 12 M forwards, the inner training 3 M inner. Differs from the official code: its first 250 of
-1,000 networks are a share of the run (``warm``), as ``steps`` counts updates of the kept images; kept images pass in pieces,
-with an equal gradient; each class's transform comes from counted seeds in place of the clock.
+1,000 networks are a share of the run (``warm``), as ``steps`` counts updates of the kept images, of which the default is a tenth
+of the paper's at 1 and 10 images per class; kept images pass in pieces, with an equal gradient; each class's transform comes from
+counted seeds in place of the clock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from attar.augment.siamese import augment, augment_by_class, draw
+from attar.augment.siamese import augment
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.errors import UsageError
@@ -29,6 +30,7 @@ from attar.execute.compile import in_parts
 from attar.execute.pieces import BACKWARD, piece_size
 from attar.match.gradients import class_distances, joint_distance, slots
 from attar.match.inner import Path, net_for
+from attar.match.seen import seen
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
@@ -42,7 +44,7 @@ class DCC(Method):
     """Matches one gradient of all classes together, so that what the classes share is not learned for each of them."""
 
     steps: int = 1000
-    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them."
+    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them: give 10000 at 1 and 10 images per class."
     batch: int = 256
     "Real images per class and step."
     lr_img: float = 0.1
@@ -97,11 +99,8 @@ class DCC(Method):
         return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        strategy, k = strategy_for(self.augment, real.class_names), real.n_classes
-        ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
-        ops = {name: v.to(real.device) for name, v in ops.items()}
-        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
-        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
+        x, ops = seen(real, seeds, batch=self.batch, augment=self.augment)  # [K, B, C, H, W]
+        strategy = strategy_for(self.augment, real)
         net = net_of(self.net, real).init(seeds.at("net"), device=real.device)
         return {"real": x, "augment": ops, "net": net, "seeds": seeds, "step": step, "strategy": strategy}
 

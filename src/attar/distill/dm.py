@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 
 import torch
 
-from attar.augment.siamese import augment, augment_by_class, draw
-from attar.augment.strategy import strategy_for
+from attar.augment.siamese import augment
 from attar.budget import Budget
 from attar.execute.pieces import FORWARD, features, piece_size, widened
 from attar.match.means import class_means
+from attar.match.seen import seen
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
@@ -72,17 +72,8 @@ class DM(Method):
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         net = net_of(self.net, real)
         params = net.init(seeds.at("net"), device=real.device)
-        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
+        x, ops = seen(real, seeds, batch=self.batch, augment=self.augment)  # [K, B, C, H, W]
         label = torch.arange(real.n_classes, device=real.device).repeat_interleave(self.batch)  # [K B]
-        ops = draw(
-            strategy_for(self.augment, real.class_names),
-            real.n_classes,
-            seeds.generator("augment"),
-            size=real.shape[1:],
-            one_op=False,
-        )
-        ops = {k: v.to(real.device) for k, v in ops.items()}
-        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
         f = features(net, params, x.flatten(0, 1))  # [K B, D]
         return {"net": params, "augment": ops, "target": class_means(f, label, real.n_classes)}
 

@@ -9,7 +9,8 @@ the kept images holds when a network is later trained on transformed ones:
 The inner training on the kept images transforms every image by itself. The start is real images.
 
 Cost: a step is 3 K batch + 9 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
-updates of the kept images; each class's transform comes from counted seeds in place of the clock.
+updates of the kept images, so that the default is the paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth
+at 50; each class's transform comes from counted seeds in place of the clock.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from attar.augment.siamese import augment, augment_by_class, draw
+from attar.augment.siamese import augment
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import in_parts
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
+from attar.match.seen import seen
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
@@ -39,7 +41,7 @@ class DSA(Method):
     """Matches the gradients of every class under the same random transform of kept and real images."""
 
     steps: int = 1000
-    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them."
+    "Updates of the kept images; the paper's 1000 networks are 1000 x outer of them: give 10000 at 10 images per class."
     batch: int = 256
     "Real images per class and step."
     lr_img: float = 0.1
@@ -86,11 +88,8 @@ class DSA(Method):
         return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        strategy, k = strategy_for(self.augment, real.class_names), real.n_classes
-        ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
-        ops = {name: v.to(real.device) for name, v in ops.items()}
-        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
-        x = augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops)  # [K, B, C, H, W]
+        x, ops = seen(real, seeds, batch=self.batch, augment=self.augment)  # [K, B, C, H, W]
+        strategy = strategy_for(self.augment, real)
         net = net_of(self.net, real).init(seeds.at("net"), device=real.device)
         return {
             "real": x,

@@ -5,8 +5,10 @@ random ones; and the kept images must be recognised by them, the more so the mor
 
     loss = sum_k || mean_i f(A(real_ki)) - mean_j f(A(kept_kj)) ||^2 + w * a * sum_k mean_j CE(f_theta(A(kept_kj)), k)
 
-a is the network's training accuracy in percent, up to 100, so that w * a is up to 50. One network of the queue is matched in a
-step; then two are trained for ten batches; every 30 steps a fresh one takes the place of the oldest, from 100 on.
+a is the network's training accuracy in percent, up to 100, so that w * a is up to 50. Where a class is one image, those that the
+network recognises have no cross entropy. f is the last map, flattened, as in the official code, which calls it embed_channel_avg.
+One network of the queue is matched in a step; then two are trained for ten batches; every 30 steps a fresh one takes the place of
+the oldest, from 100 on.
 
 The queue is a ring of stacked parameters in the state, so that a run that was killed goes on with the same networks: 8 bytes a
 parameter and network. Cost: a step is K batch + 6 M forwards, the training 3 * trained * lessons * batch_net.
@@ -16,9 +18,8 @@ classes' steps, so that every gradient moves its images 1 + 1/2 + 1/4 + ... = 2 
 momentum. The accuracy is that of the last batch a network was trained on, after it (there: over all since the last evaluation,
 which clears it); the networks trained in a step are others than the one matched; training batches are drawn with replacement.
 The networks learn from real images, as there; ``teach=kept`` takes the kept ones. The published accuracies rest on the partition
-of each stored image into four smaller ones: ``params=tiles``, where the default is pixels. Left out: what the official code does
-without it at one image per class: a cross entropy of the wrongly recognised alone, and the half of the real images with the least
-loss.
+of each stored image into four smaller ones: ``params=tiles``, where the default is pixels. Left out: that without it, at one
+image per class, the official code matches only the half of the real images with the least loss.
 """
 
 from __future__ import annotations
@@ -30,8 +31,7 @@ from typing import Any, ClassVar
 import torch
 from torch.nn.functional import cross_entropy
 
-from attar.augment.siamese import augment, augment_by_class, draw
-from attar.augment.strategy import strategy_for
+from attar.augment.siamese import augment
 from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import fast, in_parts
@@ -39,6 +39,7 @@ from attar.execute.pieces import BACKWARD, FORWARD, features, logits, piece_size
 from attar.match.inner import net_for
 from attar.match.layers import shares
 from attar.match.means import class_means
+from attar.match.seen import seen
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
@@ -63,8 +64,8 @@ class IDM(Method):
     "Real images per class and step; the paper takes whole classes at 1 image per class."
     lr_img: float = 0.4
     "Learning rate of the kept images, without momentum: twice the paper's 0.2 with a momentum of 0.5."
-    ce: float = 0.5
-    "Weight w of the cross entropy, for each percent of accuracy; on CIFAR the paper takes 0.1 at 50 images per class."
+    ce: float | None = None
+    "Weight w of the cross entropy, for each percent of accuracy; where left out 0.5, and 0.1 from 50 images per class on."
     queue: int = 100
     "Most networks in the queue."
     renew: int = 30
@@ -121,14 +122,11 @@ class IDM(Method):
         return state
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        strategy, k = strategy_for(self.augment, real.class_names), real.n_classes
-        ops = draw(strategy, k, seeds.generator("augment"), size=real.shape[1:], one_op=False)
-        ops = {name: v.to(real.device) for name, v in ops.items()}
-        index = real.sample(self.batch, seeds.generator("real"))  # [K, B]
+        x, ops = seen(real, seeds, batch=self.batch, augment=self.augment)  # [K, B, C, H, W]
         ages, due = step // self.renew, step > 0 and step % self.renew == 0
         order = torch.randperm(min(self.queue, FIRST + ages), generator=seeds.generator("queue"))
         return {
-            "real": augment_by_class(real.draw(index.flatten()).unflatten(0, index.shape), ops),  # [K, B, C, H, W]
+            "real": x,
             "augment": ops,
             "fresh": net_of(self.net, real).init(seeds.at("net"), device=real.device) if due else {},
             "place": (FIRST - 1 + ages) % self.queue,  # of the fresh network
@@ -185,7 +183,8 @@ class IDM(Method):
         label = torch.arange(k, device=real.device).repeat_interleave(b)  # [K B]
         f = features(net_for(self.net, real), params, real.flatten(0, 1), train=False)  # [K B, D]
         ops = {name: v[state["label"]] for name, v in batch["augment"].items()}
-        trust = self.ce * 100 * state["accuracy"][matched]
+        many = table.asked(state, k) >= 50
+        trust = (self.ce or (0.1 if many else 0.5)) * 100 * state["accuracy"][matched]
         image = table.images(self.params, state)  # [M, C, H, W]
         return fast(self.kept_loss)(params, image, state["label"], ops, class_means(f, label, k), trust)
 
@@ -207,7 +206,10 @@ class IDM(Method):
         k, x = len(target), augment(image, ops)
         net = build(self.net, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=k)
         mean = class_means(widened(net.features(params, x, train=False)), label, k)  # [K, D]
-        wrong = cross_entropy(widened(net(params, x, train=False)), label, reduction="none")  # [M]
+        said = widened(net(params, x, train=False))  # [M, K]
+        wrong = cross_entropy(said, label, reduction="none")  # [M]
+        if len(x) == k:  # one image per class: what is recognised already is left alone
+            wrong = wrong * (said.argmax(1) != label)
         share = shares(label, k, wrong.dtype).sum(1)  # [M], 1 / count of the class
         return (mean - target).square().sum() + trust * (wrong * share).sum()
 

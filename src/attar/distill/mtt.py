@@ -128,7 +128,7 @@ class MTT(Method):
             starts=self.max_start,
             epochs=self.expert_epochs,
             steps=self.syn_steps,
-            strategy=strategy_for(self.augment, real.class_names),
+            strategy=strategy_for(self.augment, real),
         )
 
     @in_parts

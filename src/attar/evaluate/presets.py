@@ -36,8 +36,7 @@ from dataclasses import replace
 from typing import Any
 
 from attar.augment import Augment
-from attar.augment.siamese import COLOR_CROP_CUTOUT_SCALE_ROTATE
-from attar.augment.strategy import strategy_for
+from attar.augment.strategy import strategy_for, written
 from attar.errors import UsageError, nearest
 from attar.evaluate import published
 from attar.evaluate.protocol import Labels, Protocol
@@ -131,7 +130,7 @@ def _preset(name: str, real: RealSet, net: Net | None, *, per_class: int, patche
 def _standard(kind: str, real: RealSet, net: Net | None) -> Protocol:
     """``dc`` and ``dsa``."""
     if kind == "dsa":
-        return Protocol(name=kind, epochs=1000, augment=_siamese(real))
+        return Protocol(name=kind, epochs=1000, augment=f"dsa:{strategy_for('auto', real)}")
     strategy = "none"
     if net is not None and net.has_batch_statistics:
         strategy = "dc:crop_noise"
@@ -163,15 +162,3 @@ def _spec(augment: str | None, preset: Protocol) -> str | None:
     if augment is None or augment == "auto":
         return None if augment is None else preset.augment
     return str(Augment.parse(augment))
-
-
-def _siamese(real: RealSet) -> str:
-    return f"dsa:{COLOR_CROP_CUTOUT_SCALE_ROTATE if written(real) else strategy_for('auto', real.class_names)}"
-
-
-def written(real: RealSet) -> bool:
-    """Whether the classes are written characters, which a mirror would spoil: told by class names or the source's name."""
-    if strategy_for("auto", real.class_names) == COLOR_CROP_CUTOUT_SCALE_ROTATE:
-        return True
-    name = real.name.lower()
-    return ("mnist" in name and "fashion" not in name) or "svhn" in name

@@ -109,6 +109,11 @@ def rows(spec: str, state: State, recipe: dict[str, Any]) -> Rows:
     return Rows(columns=columns, stored={**stored, "label": state["asked"]}, recipe={**recipe, "params": spec})
 
 
+def asked(state: State, classes: int) -> float:
+    """How many images per class the budget of a state asked for, on the average: of the stored ones, where it decodes more."""
+    return len(state.get("asked", state["label"])) / classes
+
+
 def decoded(spec: str, real: RealSet, budget: Budget) -> int:
     """How many images a budget is decoded to, for estimates.
 

@@ -125,7 +125,7 @@ class Expert(Resource):
         parts, n = self._batches(real), len(real)
         epoch, i = divmod(step, parts)
         index = order_of(seeds.run, self.number, epoch, n)[i * n // parts : (i + 1) * n // parts]
-        transforms = Augment.parse(strategy_for(self.augment, real.class_names))
+        transforms = Augment.parse(strategy_for(self.augment, real))
         image = transforms(real.draw(index), seeds.generator(self.name, "augment"))
         target = one_hot(real.labels[index], real.n_classes).float().to(real.device)
         return {"image": image, "target": target, "ends": epoch if i == parts - 1 else None}

@@ -149,7 +149,7 @@ class TrainedNetwork(Resource):
 
     def _augmented(self, real: RealSet, x: torch.Tensor, seeds: Seeds) -> torch.Tensor:
         """Transformed images: [B, C, H, W] -> [B, C, H, W]; every image has its own parameters."""
-        strategy = strategy_for(self.augment, real.class_names)
+        strategy = strategy_for(self.augment, real)
         if not siamese.parse(strategy):
             return x
         ops = siamese.draw(strategy, len(x), seeds.generator("augment"), size=real.shape[1:], one_op=True)

@@ -99,7 +99,6 @@ def compare(
     """
     progress, out = progress or usual(), Path(out).expanduser()
     hurry = QUICK if quick else Hurry()
-    settings = {**hurry.settings, **settings}
     contenders = contenders_of(methods, settings, quick=quick)
     shared = {k: v for k, v in settings.items() if k in _shared_names()}
     jobs = [_job(source, c, shared, ipc, seed, out) for c in contenders]
@@ -146,6 +145,8 @@ def contenders_of(methods: str | Sequence[str], settings: dict[str, Any], *, qui
 def contender(label: str, settings: dict[str, Any], *, quick: bool = False) -> Contender:
     """``dm:steps=300`` with the settings given for all methods, over those of its short schedule where that is asked for.
 
+    A short schedule's own network wins over the narrow one that the others take: it was chosen for what the method needs.
+
     Raises:
         UsageError: an unknown method or setting.
     """
@@ -154,7 +155,8 @@ def contender(label: str, settings: dict[str, Any], *, quick: bool = False) -> C
         name = f"{name}:{own.pop(0)}"
     kind = registry.find(name)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
-    given = {**(kind.quick if quick else {}), **{k: v for k, v in settings.items() if k in fields}}
+    short = {**QUICK.settings, **kind.quick} if quick else {}
+    given = {k: v for k, v in {**short, **settings}.items() if k in fields}
     for part in own:
         key, equals, value = part.partition("=")
         key = key.replace("-", "_")
