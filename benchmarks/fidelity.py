@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rows import HERE, RESULTS, Rows, command, environment
 
 import attar
+from attar.condensed import Condensed
 from attar.evaluate.scores import summary
 from attar.execute import memory
 from attar.registry import find
@@ -52,6 +57,21 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.data}-{self.method}-{self.ipc}"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the verb is asked for; a network that the short schedule itself names is kept."""
+        kind = find(self.method)
+        steps = {"steps": self.steps} if self.steps else {"quick": True} if self.quick else {}
+        given = self.net != "convnet" and any(f.name == "net" for f in dataclasses.fields(kind))
+        net = {"net": self.net} if given and not (self.quick and "net" in kind.quick) else {}
+        return {**steps, **net, **self.settings}
+
+    @property
+    def schedule(self) -> str:
+        """Tells one short schedule from another: rows and sets of an earlier one are no results of this one."""
+        settings = {**find(self.method).quick, **self.asked}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 MEMORY = "quoted from memory in reviews of the field, not read in a table"
@@ -96,35 +116,15 @@ def main() -> None:
 def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     """Makes the sets of a cell and scores them."""
     print(cell.name, flush=True)
-    root = Path(os.environ.get("ATTAR_DATA", HERE.parents[1] / "shared" / "data"))
-    compute = {"device": given.device, "threads": given.threads}
-    steps = {"steps": cell.steps} if cell.steps else {"quick": True} if cell.quick else {}
-    if cell.net != "convnet" and any(f.name == "net" for f in dataclasses.fields(find(cell.method))):
-        steps["net"] = cell.net
-    verb = getattr(attar, find(cell.method).kind)
-    protocol = "dsa" if cell.method in ("dm", "dsa") or cell.data == "cifar10" or cell.quick else "dc"
-    accuracies, makes, scores, began = [], [], {}, time.monotonic()
+    began, makes, scores = time.monotonic(), [], []
     sets, nets = (given.sets * given.nets, 1) if cell.method == "random" else (given.sets, given.nets)
-    for seed in range(sets):
-        out = given.work / f"{cell.name}-{cell.steps}" / str(seed)
-        kept = verb(
-            root / cell.data, method=cell.method, ipc=cell.ipc, seed=seed, out=out, **steps, **cell.settings, **compute
-        )
+    for number in range(sets):
+        kept = made(cell, given, number)
         makes.append(kept.manifest["lineage"][0])
-        how: dict[str, Any] = {
-            "protocol": protocol,
-            "seeds": nets,
-            "first_seed": seed * nets,
-            "nets": cell.net,
-            "epochs": cell.epochs,
-            "random": False,
-            "eight_bit": False,
-        }
-        score = attar.evaluate(kept, real=root / cell.data, **how, **compute)[0]
-        accuracies += score["accuracies"]
-        scores = {k: score[k] for k in ("protocol", "network", "augment", "epochs", "lr")}
-    found = summary(accuracies)
+        scores.append(judged(cell, given, kept, seeds=nets, first_seed=number * nets))
+    found = over_sets([score["accuracies"] for score in scores])
     print(f"  {found['last_mean']:.4f} ({found['interval']}), published {cell.published}", flush=True)
+    plans = {"made": makes[0]["plan"], "judged": scores[0]["plan"]}
     return {
         "data": cell.data,
         "method": cell.method,
@@ -135,17 +135,73 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
         "goal": cell.goal,
         "settings": cell.settings,
         "quick": cell.quick,
+        "made_settings": makes[0]["settings"],
         "made_steps": makes[0]["steps"],
-        **scores,
+        **{k: scores[0][k] for k in ("protocol", "network", "labels", "augment", "epochs", "lr")},
         **found,
         "make_seconds": [m["seconds"] for m in makes],
         "peak_memory": max(m.get("peak_memory", 0) for m in makes),
         "seconds": time.monotonic() - began,
         "process_peak_memory": memory.peak(),
-        "set_means": [sum(accuracies[i * nets :][:nets]) / nets for i in range(sets)],
+        "plans": plans,
         "command": command(),
-        "environment": environment(given.device or "cpu"),
+        "environment": environment(plans["judged"]["device"], threads=max(p["threads"] for p in plans.values())),
     }
+
+
+def made(cell: Cell, given: argparse.Namespace, number: int) -> Condensed:
+    """One of the sets of a cell."""
+    verb = getattr(attar, find(cell.method).kind)
+    out = folder(cell, given.work, number)
+    return verb(data(cell), method=cell.method, ipc=cell.ipc, seed=number, out=out, **cell.asked, **compute(given))
+
+
+def judged(cell: Cell, given: argparse.Namespace, kept: Condensed, *, seeds: int, first_seed: int) -> dict[str, Any]:
+    """The score of a set with the labels that its recipe names."""
+    standard = cell.method in ("dm", "dsa") or cell.data == "cifar10" or cell.quick
+    how: dict[str, Any] = {
+        "protocol": "dsa" if standard else "dc",
+        "seeds": seeds,
+        "first_seed": first_seed,
+        "nets": cell.net,
+        "epochs": cell.epochs,
+        "random": False,
+        "eight_bit": False,
+    }
+    scores = attar.evaluate(kept, real=data(cell), **how, **compute(given))
+    labels = kept.recipe.get("labels", "hard")
+    return next(score for score in scores if score["labels"] == labels)
+
+
+def over_sets(accuracies: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """What the networks on several sets say together.
+
+    Networks that learned one set share its luck, so the interval is that of the sets' means; of one set it can only be over
+    networks, and ``interval_over`` says so. ``last_std`` is over all networks, as papers print it.
+
+    Args:
+        accuracies: of every set, those of its networks.
+    """
+    means = [fmean(of_set) for of_set in accuracies]
+    found = summary([a for of_set in accuracies for a in of_set])
+    if len(means) > 1:
+        found["interval"] = summary(means)["interval"]
+    return {**found, "interval_over": "sets" if len(means) > 1 else "networks", "set_means": means}
+
+
+def folder(cell: Cell, work: Path, number: int) -> Path:
+    """Where one of the sets of a cell is made."""
+    return work / f"{cell.name}-{cell.schedule if cell.quick else cell.steps}" / str(number)
+
+
+def data(cell: Cell) -> Path:
+    """The real data of a cell."""
+    return Path(os.environ.get("ATTAR_DATA", HERE.parents[1] / "shared" / "data")) / cell.data
+
+
+def compute(given: argparse.Namespace) -> dict[str, Any]:
+    """How sets are made and judged."""
+    return {"device": given.device, "threads": given.threads}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What a set is made of, at equal bytes: ``python benchmarks/params.py [--cells dm-memory-1,dm-pixels-1]``.
 
 Matching methods on Fashion-MNIST with pixels, tiles, frequencies, bases and a memory of as many bytes at most: ConvNet-3 of width
-32, short schedules, 300 epochs of the DSA protocol, 1 set and 3 networks on it. Rows compare with each other and
-with no published figure. Hallucinators leave no room for bases in the bytes of ten grey images, so that bases begin at ten images
-per class. Killed, it goes on.
+32, short schedules, 300 epochs of the DSA protocol, 1 set and 3 networks on it, so that intervals are over networks alone. Rows
+compare with each other and with no published figure. Hallucinators leave no room for bases in the bytes of ten grey images, so
+that bases begin at ten images per class. Killed, it goes on; a short schedule that changed is measured anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from fidelity import Cell, measured
+from fidelity import Cell, folder, measured
 from rows import HERE, RESULTS, Rows
 
 from attar.condensed import open_condensed
@@ -29,13 +29,6 @@ PARAMS = {
     "memory": "memory",
 }
 """What sets are made of, by its short name; of small images a quarter of the frequencies and not a sixteenth."""
-SHORT: dict[str, dict[str, Any]] = {
-    "dc": {"steps": 200, "batch": 64},
-    "dsa": {"steps": 200, "batch": 64},
-    "datadam": {"steps": 500, "batch": 64},
-    "idm": {"steps": 500, "batch": 64, "batch_net": 64},
-}
-"""Short schedules of methods that name none; where they do, theirs is taken."""
 
 
 def cells(data: str) -> dict[str, Cell]:
@@ -45,7 +38,7 @@ def cells(data: str) -> dict[str, Cell]:
             data,
             method,
             ipc,
-            settings={**SHORT.get(method, {}), **find(method).quick, "params": spec},
+            settings={**find(method).quick, "params": spec},
             net=NET,
             epochs=EPOCHS,
             quick=True,
@@ -61,7 +54,7 @@ def row(name: str, cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     """A cell's row, with the images that were decoded and the bytes of what they were decoded from."""
     work = given.work / name
     found = measured(cell, argparse.Namespace(**{**vars(given), "work": work}))
-    kept = open_condensed(work / f"{cell.name}-{cell.steps}" / "0")
+    kept = open_condensed(folder(cell, work, 0))
     return {**found, "images": len(kept), "bytes": kept.image_bytes(eight_bit=False)}
 
 
@@ -87,8 +80,8 @@ def main() -> None:
             others = {k: v for k, v in cell.settings.items() if k != "steps"}
             cell = dataclasses.replace(cell, steps=given.steps, settings=others)
         key = {"data": given.data, "cell": name, "steps": cell.steps, "sets": given.sets, "networks": given.nets}
-        if rows.find(**key) is None:
-            rows.put(row(name, cell, given), **key)
+        if rows.find(**key, schedule=cell.schedule) is None:
+            rows.put({"schedule": cell.schedule, **row(name, cell, given)}, **key)
 
 
 if __name__ == "__main__":

@@ -46,12 +46,16 @@ class Rows:
         atomic.write_bytes(self.path, text.encode())
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
-    """What figures depend on: versions, processor, cores, commit and day."""
+def environment(device: str = "cpu", *, threads: int | None = None) -> dict[str, Any]:
+    """What figures depend on: versions, processor, cores, commit and day.
+
+    Args:
+        threads: that the work took by its plan; those of this process where left out.
+    """
     facts: dict[str, Any] = {
         **plan.environment(),
         "cores": len(os.sched_getaffinity(0)),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
     }
     if torch.device(device).type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)

@@ -1,0 +1,78 @@
+"""The benchmarks' own machinery: figures take hours, so a mistake in it must not wait for their end."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import operator
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports one by its name."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return load
+
+
+def test_a_process_that_ends_without_a_word_is_not_waited_for(benchmark: Any) -> None:
+    answer = benchmark("alone").answer
+    assert answer(operator.methodcaller("put", 3)) == 3
+    assert answer(id) is None
+
+
+def test_a_missing_package_ends_the_work_with_none(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    choosing, told = benchmark("choosing"), []
+    monkeypatch.setitem(sys.modules, "numba", None)
+    found = type("Found", (), {"put": lambda self, facts: told.append(facts)})()
+    with pytest.raises(ImportError):
+        choosing.work("facility-location", choosing.Size(64, 4, 4, 1), 1, {}, found)
+    assert told == [None]
+
+
+def test_a_share_of_no_picks_is_none(benchmark: Any) -> None:
+    size = benchmark("choosing").Size
+    for share in (1.0, 0.1):
+        assert size(1000, 4, 0, 1).scaled(share).picks == 0
+    assert size(1000, 4, 100, 1).scaled(0.01) == size(64, 4, 4, 1)
+    assert size(1000, 4, 100, 1).scaled(1.0) == size(1000, 4, 100, 1)
+
+
+def test_an_unfinished_selection_from_shards_is_gone_on_with_whatever_else_is_asked_for(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder belongs to the work, and the peak to all of its calls."""
+    stream, asked = benchmark("stream"), []
+    names = list(stream.WORKS)
+
+    def measured(words: list[str]) -> dict[str, Any]:
+        asked.append(words[-1])
+        return {"seconds": 1.0, "peak_memory": 1}
+
+    monkeypatch.setattr(stream, "measured", measured)
+    monkeypatch.setattr(stream, "folder", lambda home, n: home)
+    for number, works in enumerate((names[1:], names)):
+        words = ["stream.py", "--works", ";".join(works), "--sizes", "10", "--place", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path / f"rows-{number}.jsonl")])
+        stream.main()
+    assert asked[:2] == asked[3:] and len(set(asked)) == 3
+
+
+def test_the_peak_is_that_of_all_calls(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = benchmark("stream")
+    said = json.dumps({"seconds": 2.0, "rows": 5, "peak_memory": 10**15})
+    monkeypatch.setattr(stream.sys, "executable", str(BENCHMARKS.parent / "no"))
+    popen = stream.subprocess.Popen
+    monkeypatch.setattr(stream.subprocess, "Popen", lambda words, stdout: popen(["/bin/echo", said], stdout=stdout))
+    assert stream.measured([])["peak_memory"] == 10**15
