@@ -251,6 +251,20 @@ def test_soft_labels_are_scored_with_hard_ones_beside(digits: Splits, keep: Keep
     assert len(kept.scored(scores).manifest["scores"]) == 2
 
 
+def test_a_teacher_that_is_named_answers_for_random_examples_beside_soft_labels(
+    digits: Splits, keep: Keep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    monkeypatch.setattr(presets, "FULL_EPOCHS", 1)
+    soft = torch.rand(20, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
+    kept = keep(kind="synthetic", extra={"soft_label": soft}, labels="soft")
+    scores = evaluate(kept, digits, eight_bit=False, teacher=TINY, **QUICK)
+    assert [s["labels"] for s in scores] == [s["baseline"]["random"]["labels"] for s in scores] == ["hard", "soft"]
+    assert len({tuple(s["baseline"]["random"]["accuracies"]) for s in scores}) == 2
+    with pytest.raises(UsageError, match="'dsa' has no teacher"):
+        evaluate(kept, digits, random=False, teacher=TINY, **QUICK)
+
+
 @pytest.mark.parametrize("soft", [None, torch.ones(20, 9) / 9, torch.ones(20, 10), -torch.ones(20, 10) / 10])
 def test_soft_labels_that_are_no_distributions_are_refused(
     digits: Splits, keep: Keep, soft: torch.Tensor | None

@@ -148,6 +148,13 @@ def test_idc_on_small_images(make_real: Make) -> None:
     assert (two.augment, two.cutmix) == ("idc:color_crop_scale_rotate", 0.5)
 
 
+def test_idc_mixes_no_digits_that_were_decoded_from_tiles(make_real: Make) -> None:
+    digits, fashion = (make_real(name=name, classes=TEN, shape=(1, 28, 28)) for name in ("mnist", "fashion_mnist"))
+    tiled = resolve("idc", digits, per_class=4, tiles=2)
+    assert (tiled.augment, tiled.cutmix) == ("idc:color_crop_scale_rotate", 0)
+    assert resolve("idc", digits, per_class=4).cutmix == resolve("idc", fashion, per_class=4, tiles=2).cutmix == 0.5
+
+
 @pytest.mark.parametrize(("epochs", "looks"), [(2, [1]), (6, [2, 4]), (1002, [251, 502, 753])])
 def test_idc_looks_four_times(make_real: Make, epochs: int, looks: list[int]) -> None:
     p = resolve("idc", make_real(), epochs=epochs)
@@ -229,7 +236,9 @@ def test_the_ranking_is_no_training(make_real: Make) -> None:
         resolve("dd-rankin", make_real())
 
 
-@pytest.mark.parametrize("patches", [0, 1.5, "2", True])
-def test_patches_that_mean_nothing_are_refused(make_real: Make, patches: Any) -> None:
-    with pytest.raises(UsageError, match=f"patches={patches}"):
-        resolve("rded", make_real(), patches=patches)
+@pytest.mark.parametrize("value", [0, 1.5, "2", True])
+def test_patches_and_tiles_that_mean_nothing_are_refused(make_real: Make, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"patches={value}"):
+        resolve("rded", make_real(), patches=value)
+    with pytest.raises(UsageError, match=f"tiles={value}"):
+        resolve("idc", make_real(), tiles=value)

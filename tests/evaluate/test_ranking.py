@@ -124,6 +124,13 @@ def test_what_comes_out(digits: Splits, keep: Keep, tmp_path: Path) -> None:
     assert open_condensed(tmp_path / "kept").manifest["scores"] == [score]
 
 
+def test_beside_decoded_images_stand_as_many_random_ones_as_are_stored(digits: Splits, keep: Keep) -> None:
+    kept = keep(ipc=4, kind="synthetic")
+    kept.exact["stored"] = kept.images[::4]  # ten images, each of which is decoded to four
+    (score,) = ranking(kept, digits, protocol="dsa", augment="none", **{**QUICK, "seeds": 1})
+    assert (score["rows"], score["baseline"]["random"]["rows"]) == (40, 10)
+
+
 def test_a_protocol_without_augmentation_is_compared_with_the_siamese_one(
     digits: Splits, keep: Keep, trainings: list[Any]
 ) -> None:

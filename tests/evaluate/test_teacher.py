@@ -71,17 +71,20 @@ def test_idc_shows_the_best_beside_the_last(digits: Splits, keep: Keep, counted:
     assert open_condensed(tmp_path / "kept").manifest["scores"] == scores
 
 
-def test_idc_trains_longer_on_few_large_images(digits: Splits, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
+def test_idc_asks_for_images_of_a_class_and_tiles(digits: Splits, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
     resolve = presets.resolve
 
     def resolved(*args: Any, **settings: Any) -> Any:
-        asked.append(settings["per_class"])
+        asked.append((settings["per_class"], settings["tiles"]))
         return resolve(*args, **settings)
 
     monkeypatch.setattr("attar.evaluate.evaluate.resolve", resolved)
     evaluate(keep(ipc=3), digits, protocol="idc", random=False, **QUICK)
-    assert set(asked) == {3}
+    assert set(asked) == {(3, 1)}
+    asked.clear()
+    evaluate(keep(ipc=4, tiles=2), digits, protocol="idc", random=False, **QUICK)
+    assert set(asked) == {(4, 2)}
 
 
 # --- teachers ------------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class NCFM(Method):
         "frequencies": 256,
         "experts": 3,
         "epochs": 5,
-        "lr_img": 0.01,
+        "lr_img": 0.002,
     }
 
     def __post_init__(self) -> None:

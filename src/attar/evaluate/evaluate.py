@@ -18,9 +18,9 @@ import torch
 from attar.condensed import Condensed
 from attar.errors import UsageError
 from attar.evaluate.bench import Bench
-from attar.evaluate.lessons import Offer, beside_hard, fitting, full_lesson, offers, random_lesson, taught
+from attar.evaluate.lessons import Offer, answered, beside_hard, fitting, full_lesson, offers, random_lesson, taught
 from attar.evaluate.presets import resolve
-from attar.evaluate.protocol import Protocol
+from attar.evaluate.protocol import Labels, Protocol
 from attar.evaluate.scores import baseline, score
 from attar.evaluate.store import Store
 from attar.evaluate.teacher import Teacher, schooling, trained
@@ -55,7 +55,8 @@ def evaluate(
         splits: the real data: random examples and teachers come from ``train``, accuracies from ``test``.
         protocol: a preset of :mod:`attar.evaluate.presets`; None follows the set's recipe, or takes ``dc``.
         nets: one score for every network.
-        teacher: the network that labels where the protocol has one; None takes the scored network's architecture.
+        teacher: the network that labels where the protocol has one; None takes the scored network's architecture. Beside a
+            set's own soft labels it answers for the random examples, which have hard labels where no teacher is named.
         seeds: networks of one score; network i has seed ``first_seed + i``.
         random: whether random real examples of the same budget are scored beside.
         full: whether one network is trained on all real examples as well.
@@ -71,7 +72,7 @@ def evaluate(
 
     Raises:
         DataError: the set and the real data differ in shape or classes; a training broke.
-        UsageError: an unknown protocol or network, a setting out of range, a teacher whom no protocol asks.
+        UsageError: an unknown protocol or network, a setting out of range, a teacher whom nobody asks.
     """
     if seeds < 1:
         raise UsageError(f"seeds={seeds} trains no network; it must be at least 1")
@@ -84,17 +85,17 @@ def evaluate(
         epochs = recipe.get("epochs") if epochs is None else epochs
         augment = recipe.get("augment") if augment is None else augment
     how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
-    how |= {"patches": recipe.get("patches", 1), "teacher": teacher if isinstance(teacher, str) else ""}
+    how |= {key: recipe.get(key, 1) for key in ("patches", "tiles")}
+    how |= {"teacher": teacher if isinstance(teacher, str) else ""}
     plans = [resolve(name, real, net=net, **how) for net in built]
     # A rate that was learned for SGD says nothing to AdamW.
     lr = recipe.get("lr") if plans[0].optimiser == "sgd" else None
     own = [resolve(name, real, net=net, lr=lr, **how) for net in built]
-    if teacher is not None and plans[0].labels != "teacher":
-        raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
-    if plans[0].labels == "teacher":
+    ways = list(offers(condensed, eight_bit=eight_bit))
+    guided = _guided(plans[0], ways if random else (), teacher)
+    if guided:
         for spec in nets:
             schooling(teacher or spec, real)  # refuses at once what is no teacher
-    ways = list(offers(condensed, eight_bit=eight_bit))
     bench = Bench(
         splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)
     )
@@ -102,16 +103,32 @@ def evaluate(
     drawn = condensed.counted if random else None  # of as many bytes as are stored
     scores = []
     for spec, net, theirs, ours in zip(nets, built, plans, own):
-        guide, offered = None, ways
-        if theirs.labels == "teacher":
+        guide = None
+        if guided:
             guide = trained(teacher or spec, real, plan=plan or Plan(device=str(device)), progress=bench.progress)
-            offered = list(beside_hard(ways, guide))
+        offered = list(beside_hard(ways, guide)) if guide is not None and theirs.labels == "teacher" else ways
         found = [_score(bench, net, ours, way, numbers, rows=len(condensed)) for way in offered]
         beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, drawn, numbers)
         everything = {"full": full_baseline(bench, net, numbers[0])} if full else {}
         test = bench.test_facts()
         scores += [{**s, "test": test, "baseline": {**beside[s["labels"]], **everything}} for s in found]
     return scores
+
+
+def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None) -> bool:
+    """Whether a teacher is asked: by the protocol, or for random examples beside soft labels, where one is named.
+
+    Args:
+        ways: that random examples stand beside.
+
+    Raises:
+        UsageError: one is named and nobody asks.
+    """
+    asked = plan.labels == "teacher" or (teacher is not None and any(way.labels == "soft" for way in ways))
+    if teacher is not None and not asked:
+        name = plan.name.partition(",")[0]
+        raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
+    return asked
 
 
 def _score(bench: Bench, net: Net, plan: Protocol, way: Offer, seeds: range, *, rows: int) -> dict[str, Any]:
@@ -126,30 +143,31 @@ def _baselines(
     net: Net,
     plan: Protocol,
     teacher: Teacher | None,
-    labels: Iterable[str],
+    labels: Iterable[Labels],
     counts: list[int] | None,
     seeds: range,
 ) -> dict[str, dict[str, Any]]:
-    """For every kind of labels the random examples beside it: with the teacher's labels beside those, else with hard ones.
+    """For every kind of labels the random examples beside it: with labels of the same kind by the teacher, else hard ones.
 
     Args:
         counts: examples of every class; None for no random examples.
     """
     if counts is None:
         return {kind: {} for kind in labels}
-    hard = {"random": _random(bench, net, plan, None, counts, seeds)}
-    soft = hard if teacher is None else {"random": _random(bench, net, plan, teacher, counts, seeds)}
-    return {kind: soft if kind == "teacher" else hard for kind in labels}
+    theirs: dict[str, Labels] = {kind: "hard" if teacher is None else kind for kind in labels}
+    made = {kind: _random(bench, net, plan, kind, teacher, counts, seeds) for kind in sorted(set(theirs.values()))}
+    return {kind: {"random": made[asked]} for kind, asked in theirs.items()}
 
 
 def _random(
-    bench: Bench, net: Net, plan: Protocol, teacher: Teacher | None, counts: list[int], seeds: range
+    bench: Bench, net: Net, plan: Protocol, labels: Labels, teacher: Teacher | None, counts: list[int], seeds: range
 ) -> dict[str, Any]:
-    """Random real examples, redrawn for every seed, with hard labels or a teacher's."""
-    plan = dataclasses.replace(plan, labels="hard" if teacher is None else "teacher")
+    """Random real examples, redrawn for every seed, with hard labels, soft ones or those of the teacher."""
+    plan = dataclasses.replace(plan, labels=labels)
     lessons = [random_lesson(bench.real, counts, seed) for seed in seeds]
-    if teacher is not None:
-        lessons = [taught(lesson, teacher) for lesson in lessons]
+    if teacher is not None and labels != "hard":
+        answer = taught if labels == "teacher" else answered  # at every step, or once of the images as they are
+        lessons = [answer(lesson, teacher) for lesson in lessons]
     return baseline(plan, bench.results(f"{net.name}, random examples", net, plan, lessons, seeds), sum(counts))
 
 

@@ -72,6 +72,7 @@ def resolve(
     labels: Labels | None = None,
     per_class: int = 1,
     patches: int = 1,
+    tiles: int = 1,
     teacher: str = "",
 ) -> Protocol:
     """The protocol that a preset means for a dataset and a network.
@@ -84,7 +85,7 @@ def resolve(
             ``augment`` is a spec of :class:`attar.augment.Augment`, a siamese strategy (``crop_flip``) or ``auto``.
         labels: other labels than the preset's.
         per_class: images of a class, for the epochs of ``idc`` and the batch of ``rded``.
-        patches: tiles a side of every picture, for ``rded``.
+        patches: tiles a side of every picture, for ``rded``. tiles: those a side that images were decoded from, for ``idc``.
         teacher: name of the network that labels, for ``rded``.
 
     Raises:
@@ -94,9 +95,10 @@ def resolve(
         raise UsageError(f"'{name}' is no training but a comparison of several; give it to attar evaluate alone")
     if name not in PRESETS:
         raise UsageError(f"there is no protocol '{name}'; {nearest(name, (*PRESETS, RANKING))}")
-    if isinstance(patches, bool) or not isinstance(patches, int) or patches < 1:
-        raise UsageError(f"patches={patches} of the recipe must be a whole number of at least 1")
-    preset = _preset(name, real, net, per_class=per_class, patches=patches, teacher=teacher)
+    for key, given in (("patches", patches), ("tiles", tiles)):
+        if isinstance(given, bool) or not isinstance(given, int) or given < 1:
+            raise UsageError(f"{key}={given} of the recipe must be a whole number of at least 1")
+    preset = _preset(name, real, net, per_class=per_class, patches=patches, tiles=tiles, teacher=teacher)
     changes = _changes(preset, epochs=epochs, augment=augment, lr=lr)
     told = ", ".join([name, *(_told(key, value) for key, value in changes.items())])
     changed = replace(preset, **{**changes, "name": told, "labels": labels or preset.labels})
@@ -110,10 +112,12 @@ RANKING = "dd-ranking"
 """The comparison of :mod:`attar.evaluate.ranking`, of several trainings by the protocol of the set."""
 
 
-def _preset(name: str, real: RealSet, net: Net | None, *, per_class: int, patches: int, teacher: str) -> Protocol:
+def _preset(
+    name: str, real: RealSet, net: Net | None, *, per_class: int, patches: int, tiles: int, teacher: str
+) -> Protocol:
     signs = written(real)
     if name == "idc":
-        return Protocol(name=name, **published.idc(real, written=signs, per_class=per_class))
+        return Protocol(name=name, **published.idc(real, written=signs, per_class=per_class, factor=tiles))
     if name == "fkd":
         return Protocol(name=name, **published.fkd(written=signs))
     if name == "rded":

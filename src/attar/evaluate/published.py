@@ -30,25 +30,27 @@ RDED_LR = {
 TEMPERATURE = 20.0
 
 
-def idc(real: RealSet, *, written: bool, per_class: int) -> dict[str, Any]:
+def idc(real: RealSet, *, written: bool, per_class: int, factor: int = 1) -> dict[str, Any]:
     """Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization" (IDC), ICML 2022.
 
     SGD .01, momentum .9 (kept through both falls of the rate), decay 5e-4, batch 64, rate times .2 at 2/3 and 5/6. Cutmix
-    of half of all batches on images up to 32 pixels, of all batches beyond; not for one SVHN image of a class. From
-    100 classes of larger images on: rate .1, decay 1e-4, batch 128, and two thirds of the epochs.
+    of half of all batches on images up to 32 pixels, of all batches beyond; none for one SVHN image of a class (cutout in its
+    place) and for MNIST decoded from tiles. From 100 classes of larger images on: rate .1, decay 1e-4, batch 128, and two
+    thirds of the epochs.
 
-    Not as in the official code: larger images get crops and a mirror without colour jitter and lighting; MNIST that was
-    decoded by a factor above 1 meets cutmix all the same, since a set does not tell its factor.
+    Not as in the official code: larger images get crops and a mirror without colour jitter and lighting.
 
     Args:
         written: whether a mirror would spoil the classes.
-        per_class: images of a class, decoded.
+        per_class: images of a class, decoded. factor: tiles a side that they were decoded from.
     """
     common: dict[str, Any] = {"batch": 64, "schedule": "steps", "select": "best"}
     if max(real.shape[1:]) <= 32:
-        strategy = COLOR_CROP_SCALE_ROTATE if written else COLOR_CROP_FLIP_SCALE_ROTATE
-        if per_class == 1 and "svhn" in real.name.lower():
+        strategy, name = COLOR_CROP_SCALE_ROTATE if written else COLOR_CROP_FLIP_SCALE_ROTATE, real.name.lower()
+        if per_class == 1 and "svhn" in name:
             return {**common, "epochs": 1000, "augment": f"idc:{strategy}_cutout"}
+        if factor > 1 and "mnist" in name and "fashion" not in name:
+            return {**common, "epochs": 1000, "augment": f"idc:{strategy}"}
         return {**common, "epochs": 1000, "augment": f"idc:{strategy}", "cutmix": 0.5}
     many = real.n_classes >= 100
     heavy = {"lr": 0.1, "weight_decay": 1e-4, "batch": 128} if many else {}

@@ -87,7 +87,8 @@ def ranking(
     if protocol is None:
         epochs = recipe.get("epochs") if epochs is None else epochs
         augment = recipe.get("augment") if augment is None else augment
-    how = {"epochs": epochs, "augment": augment, "per_class": max(counts), "patches": recipe.get("patches", 1)}
+    how = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
+    how |= {key: recipe.get(key, 1) for key in ("patches", "tiles")}
     plans = [resolve(protocol or recipe.get("protocol", "dc"), real, net=net, **how) for net in built]
     asked = [own.labels == "teacher" or _own(condensed, own).labels != "hard" for own in plans]
     if teacher is not None and not any(asked):
@@ -143,7 +144,7 @@ class Contest:
             **score(net, ours.plan, way, ours.results, rows=rows, first_seed=self.seeds[0]),
             "protocol": f"{RANKING}, {own.name}",
             "test": self.final.test_facts(),
-            "baseline": {"random": baseline(random.plan, random.results, rows), "full": full},
+            "baseline": {"random": baseline(random.plan, random.results, sum(counts)), "full": full},
             "ranking": {**found, "validation": {**self.trial.test_facts(), **found["validation"]}},
         }
 
