@@ -8,7 +8,7 @@ import torch
 from real_makers import encoded, image_table, pictures, write_folder, write_parquet
 from torch.utils.data import Dataset, IterableDataset
 
-from attar.errors import UsageError
+from attar.errors import DataError, UsageError
 from attar.real.load import load
 from attar.real.realset import RealSet, Splits
 
@@ -295,3 +295,13 @@ def test_real_sets(data, name, shape, sizes, test):
     assert splits.train.shape == shape and splits.train.sizes == sizes
     assert len(splits.test) == test and splits.test.shape == shape
     assert splits.train.source["statistics"] == "computed"
+
+
+def test_a_validation_split_is_decoded_when_it_is_asked_for(tmp_path):
+    for split, n in (("train", 4), ("test", 2), ("val", 2)):
+        write_folder(tmp_path / split, {"a": pictures(n), "b": pictures(n, seed=1)})
+    (tmp_path / "val" / "a" / "000.png").write_bytes(b"no picture")
+    splits = load(tmp_path)
+    assert len(splits.test) == 4
+    with pytest.raises(DataError, match=r"000\.png"):
+        _ = splits.val

@@ -28,7 +28,8 @@ def real() -> RealSet:
 
 
 def splits(train: RealSet) -> Splits:
-    return Splits(train=train, val=toy((9, 9, 9), channels=3, size=(5, 4), draw=2), open_test=lambda: held_out())
+    val = toy((9, 9, 9), channels=3, size=(5, 4), draw=2)
+    return Splits(train=train, open_val=lambda: val, open_test=lambda: held_out())
 
 
 def held_out() -> RealSet:

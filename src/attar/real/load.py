@@ -112,7 +112,7 @@ class _Loading:
     progress: Progress | None
 
     def splits(self, hold: _HoldOut) -> Splits:
-        """The training split now; the test split when it is asked for."""
+        """The training split now; the others when they are asked for."""
         notes = self.found.notes if self.recipe.size is None or self.found.frame is None else ()
         recipe, padded = self._working()
         first = self._fetch("train", recipe, None)
@@ -131,8 +131,8 @@ class _Loading:
 
         if test == "val":
             notes += (f"{self.found.name} has no test split; its validation split serves as one",)
-        val = other("val") if test == "test" and "val" in self.found.splits else None
-        return Splits(train=train, val=val, open_test=lambda: other(test), notes=notes)
+        val = (lambda: other("val")) if test == "test" and "val" in self.found.splits else None
+        return Splits(train=train, open_val=val, open_test=lambda: other(test), notes=notes)
 
     def _working(self) -> tuple[Recipe, tuple[str, ...]]:
         """The recipe for the task: images with boxes get a size of their own where none is asked for, and lose no edge."""

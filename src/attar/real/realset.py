@@ -196,19 +196,24 @@ class RealSet:
 
 @dataclass(eq=False, kw_only=True)
 class Splits:
-    """A training split, an optional validation split, and a test split that is opened when first asked for.
+    """A training split, and a test and an optional validation split that are opened when first asked for.
 
     Args:
         train: the real set.
-        val: None where the source has none.
-        open_test: reads the test split; called once.
+        open_val: reads the validation split; None where the source has none.
+        open_test: reads the test split. Each is called once.
         notes: sentences to print (a held-out split, skipped files).
     """
 
     train: RealSet
-    val: RealSet | None = None
+    open_val: Callable[[], RealSet] | None = None
     open_test: Callable[[], RealSet]
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def val(self) -> RealSet | None:
+        """The validation split, in the normalised space of the training split; None where the source has none."""
+        return None if self.open_val is None else self.open_val().normalised_as(self.train)
 
     @cached_property
     def test(self) -> RealSet:

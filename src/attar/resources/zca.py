@@ -104,8 +104,7 @@ def whitened(splits: Splits, *, progress: Progress | None = None) -> Splits:
     found = whitening_of(made(ZCA(), real, {}, seed=0, plan=Plan(), progress=progress or Silent()))
     assert found is not None, "the resource holds the two tensors"
     train = real.whitened(found)
-    val = None if splits.val is None else splits.val.normalised_as(train)
-    return dataclasses.replace(splits, train=train, val=val)
+    return dataclasses.replace(splits, train=train)
 
 
 def affordable(shape: tuple[int, int, int]) -> None:
