@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +14,9 @@ from scale_kit import kept_ids, rows, select, written
 
 from attar import chance
 from attar.errors import UsageError
+from attar.scale.kcenter import KCenter
+from attar.scale.shards import Columns, Shard
+from attar.scale.work import Job
 from attar.select.kcenter import central, farthest_first
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -83,6 +88,27 @@ def test_too_small_a_share_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         select(written(tmp_path / "in", rows()), tmp_path / "out", "kcenter", {"rows": 25}, m={"share": 0.3})
 
 
-def test_classes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no --balanced"):
-        select(written(tmp_path / "in", rows()), tmp_path / "out", "kcenter", {"ipc": 2})
+def test_classes_are_refused_before_any_work(tmp_path: Path, here: list[tuple[str, int]]) -> None:
+    source = written(tmp_path / "in", rows())
+    amounts: list[tuple[dict[str, int], bool]] = [({"ipc": 2}, False), ({"rows": 6}, True)]
+    for amount, balanced in amounts:
+        with pytest.raises(UsageError, match="no --balanced"):
+            select(source, tmp_path / "out", "kcenter", amount, balanced=balanced)
+    assert not here
+
+
+def test_the_estimate_counts_the_shards_once() -> None:
+    class Counted(tuple):
+        looks = 0
+
+        def __iter__(self) -> Iterator[Shard]:
+            Counted.looks += 1
+            return super().__iter__()
+
+    shards = Counted(Shard(f"{i}.parquet", 1, 10**6, "", 0) for i in range(1000))
+    facts: dict[str, Any] = {"method": "kcenter", "settings": {}, "budget": {}, "balanced": False, "seed": 0}
+    job = Job(**facts, columns=Columns(), shards=shards, pieces=(), width=512, moments=False)
+    parts = -(-(10**9) // (2**22 // 512))
+    wanted = 4 * 4 * 2**22 + 8 * 512 + parts * 100 * (16 * 512 + 32)
+    assert KCenter().worker_bytes(job, 0, 100) == wanted
+    assert Counted.looks == 1

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scale_kit import content, kept_ids, rows, select, table, written
 
 from attar.cli.main import run
 from attar.errors import AttarError, DataError, ResourceError, UsageError
+from attar.scale import census
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -90,6 +92,52 @@ def test_ids_that_repeat_across_shards_name_both_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=wanted):
         select(source, tmp_path / "out", "random", {"rows": 50})
     select(source, tmp_path / "none", "random", {"rows": 50}, id_column="none")
+
+
+def test_ids_of_any_pattern_are_divided_evenly_over_the_passes() -> None:
+    ids = np.arange(-4000, 4000, 8)
+    turn = census.own(np.concatenate([ids, ids]), 8)
+    assert np.array_equal(turn[: len(ids)], turn[len(ids) :])
+    assert np.bincount(turn.astype(np.int64), minlength=8).max() < 2 * 2 * len(ids) / 8
+
+
+def test_ids_beyond_the_signed_numbers_name_shard_and_row(tmp_path: Path) -> None:
+    found = rows()
+    found["id"] = np.arange(600, dtype=np.uint64)
+    select(written(tmp_path / "small", found), tmp_path / "out", "random", {"rows": 50})
+    found["id"][201] = np.uint64(2**63)
+    with pytest.raises(
+        DataError, match=rf"part-1.parquet, row 1 has the id {2**63}, beyond 2\^63 - 1; use --id-column"
+    ):
+        select(written(tmp_path / "in", found), tmp_path / "no", "random", {"rows": 50})
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.timestamp("s"), pa.date32(), pa.decimal128(5), pa.dictionary(pa.int8(), pa.binary())]
+)
+def test_labels_that_are_no_names_are_refused_before_any_work(
+    tmp_path: Path, kind: pa.DataType, here: list[tuple[str, int]]
+) -> None:
+    none = pa.nulls(10, kind)
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"label": none, "id": np.arange(10)}), tmp_path / "in" / "part.parquet")
+    with pytest.raises(DataError, match=r"column 'label' of .*part.parquet is of type .*, not whole numbers, text"):
+        select(tmp_path / "in", tmp_path / "out", "random", {"rows": 5})
+    assert not here
+
+
+def test_categories_that_no_row_has_are_no_classes(tmp_path: Path) -> None:
+    label = pa.DictionaryArray.from_arrays(pa.array([2, 0, 2, 0, 0], pa.int8()), ["a", "none", "c"])
+    values: dict[Any, int] = {"c": 0}
+    assert census.coded(label, values).tolist() == [0, 1, 0, 1, 1] and values == {"c": 0, "a": 1}
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"label": label, "id": np.arange(5)}), tmp_path / "in" / "part.parquet")
+    manifest = select(tmp_path / "in", tmp_path / "out", "random", {"ipc": 2})
+    assert manifest["kept"]["per_class"] == {"a": 2, "c": 2}
+    truth = census.coded(pa.array([True, False, True]), {})
+    assert truth[0] == truth[2] != truth[1]
+    with pytest.raises(DataError, match="a category of the labels is missing"):
+        census.coded(pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["a", None])), {})
 
 
 @pytest.mark.parametrize("keep", [0, 100, -9])

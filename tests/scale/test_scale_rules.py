@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,16 @@ def test_the_smallest_keys_of_each_group_are_those_of_a_sort(pairs: list[tuple[i
 def test_more_than_a_group_has_is_refused() -> None:
     with pytest.raises(ValueError, match="fewer keys"):
         smallest(lambda: [(np.zeros(2, np.uint64), np.zeros(2, np.int64))], np.array([3]))
+
+
+def test_nothing_is_looked_for_where_nothing_is_taken() -> None:
+    def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        raise AssertionError("a pass")
+        yield
+
+    found = smallest(stream, np.zeros(2, np.int64))
+    assert found.key.tolist() == found.rest.tolist() == [0, 0]
+    assert found.key.dtype == np.uint64 and not found.taken.any()
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2))

@@ -57,7 +57,7 @@ def blocks(shard: Shard, piece: Piece, columns: Columns, width: int) -> Iterator
                 start=done,
                 x=None if x is None else features(x, width, at),
                 label=part.get("label"),
-                id=None if ids is None else numbers(ids.cast(pa.int64())),
+                id=None if ids is None else whole(ids, at),
                 score=None if score is None else scores(score, at),
             )
             done += len(batch)
@@ -110,6 +110,20 @@ def features(values: pa.Array, width: int, at: Place) -> np.ndarray:
         i = int(bad.argmax())
         raise DataError(f"{at.row(i)} has features that are NaN, infinite or too large; mend or drop the row")
     return x
+
+
+def whole(values: pa.Array, at: Place) -> np.ndarray:
+    """A column of ids as int64 [B].
+
+    Raises:
+        DataError: an id beyond 2^63 - 1, which no signed number of 64 bits holds.
+    """
+    if pa.types.is_uint64(values.type):
+        large = numbers(values) > np.uint64(np.iinfo(np.int64).max)
+        if large.any():
+            i = int(large.argmax())
+            raise DataError(f"{at.row(i)} has the id {values[i]}, beyond 2^63 - 1; use --id-column none")
+    return numbers(values.cast(pa.int64()))
 
 
 def scores(values: pa.Array, at: Place) -> np.ndarray:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from attar import chance
 from attar.errors import DataError
-from attar.scale.arrow import numbers
+from attar.scale.arrow import column, numbers
 from attar.scale.work import SURVEY, Work
 
 
@@ -45,11 +46,12 @@ def survey(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], dic
 
 def coded(label: pa.Array, values: dict[Any, int]) -> np.ndarray:
     """Labels as numbers in the order in which they were first met: [B] -> int32 [B]; adds new ones to ``values``."""
-    if pa.types.is_floating(label.type) or pa.types.is_nested(label.type):
-        raise DataError(f"labels are of type {label.type}, not whole numbers or text; use --label-column none")
     found = label.dictionary_encode() if not isinstance(label, pa.DictionaryArray) else label
-    own = np.array([values.setdefault(v, len(values)) for v in found.dictionary.to_pylist()], np.int32)
-    return own[numbers(found.indices)]
+    there, where = np.unique(numbers(found.indices), return_inverse=True)  # a dictionary may hold what no row has
+    names = found.dictionary.take(column(there)).to_pylist()
+    if None in names:
+        raise DataError("a category of the labels is missing in their dictionary; name it or drop its rows")
+    return np.array([values.setdefault(v, len(values)) for v in names], np.int32)[where]
 
 
 def classes(work: Work) -> tuple[list[Any], list[int]]:
@@ -83,7 +85,7 @@ def unique(work: Work, room: int) -> None:
 
 def own(ids: np.ndarray, passes: int) -> np.ndarray:
     """The pass that looks at each id."""
-    return ids.view(np.uint64) % np.uint64(passes)
+    return chance.keys(ids, 0) % np.uint64(passes)  # by hash: ids may all be even
 
 
 def _ids(work: Work) -> Iterator[np.ndarray]:

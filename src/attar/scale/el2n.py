@@ -52,6 +52,7 @@ class EL2N:
     features: ClassVar[bool] = True
     labels: ClassVar[bool] = True
     moments: ClassVar[bool] = True
+    balances: ClassVar[bool] = True
     paper: ClassVar[str] = "Paul et al., Deep learning on a data diet, NeurIPS 2021"
     tasks: ClassVar[dict[str, Any]] = {}
 
@@ -66,6 +67,10 @@ class EL2N:
         """Head and gradient in float64 and float32, features and errors of a tile, sums of products."""
         return 40.0 * (job.width + 1) * classes + 6 * 4 * BLOCK + 24.0 * (job.width + 1) ** 2
 
+    def caller_bytes(self, job: Job, classes: int) -> float:
+        """Heads, a gradient and its sum; sums of products and their inverse, all in float64."""
+        return 48.0 * (job.width + 1) * classes + 48.0 * (job.width + 1) ** 2
+
     def choose(self, stage: Stage, sizes: list[int], k: list[int]) -> rules.Arrays:
         """Trains the head, then applies the rule."""
         work = stage.work
@@ -73,17 +78,28 @@ class EL2N:
             raise DataError(f"el2n needs at least two classes, but all labels are '{work.classes[0]}'")
         scale = standard(work)
         inverse = np.linalg.inv(curvature(work, scale) + self.ridge * np.eye(work.job.width + 1))  # [D + 1, D + 1]
-        head = ahead = np.zeros((work.job.width + 1, len(work.classes)))
-        t = 1.0
-        for epoch in range(self.epochs + 1):
-            stage.share(step(epoch), {"head": head, "ahead": ahead, **scale})
+        began, head, ahead, t = self._begun(work)
+        for epoch in range(began, self.epochs + 1):
+            stage.share(step(epoch), {"head": head, "ahead": ahead, "t": np.array([t]), **scale})
             stage.map(step(epoch), stage.pieces, f"epoch {epoch} of {self.epochs}")
-            found = sum(work.parts.one(step(epoch), u, "gradient") for u in range(stage.pieces))
-            after = ahead - 2 * inverse @ found / work.job.rows
-            faster = (1 + (1 + 4 * t * t) ** 0.5) / 2
-            ahead = after + (t - 1) / faster * (after - head)
-            head, t = after, faster
+            if epoch:
+                work.parts.drop(step(epoch - 1))  # its errors are in those of this epoch
+            if epoch < self.epochs:
+                found = sum(work.parts.one(step(epoch), u, "gradient") for u in range(stage.pieces))
+                after = ahead - 2 * inverse @ found / work.job.rows
+                faster = (1 + (1 + 4 * t * t) ** 0.5) / 2
+                ahead = after + (t - 1) / faster * (after - head)
+                head, t = after, faster
         return rules.plan(work, self.rule, self.score, sizes, k)
+
+    def _begun(self, work: Work) -> tuple[int, np.ndarray, np.ndarray, float]:
+        """The epoch to go on with, its heads [D + 1, K] and t: those of the latest that was begun, as those before are gone."""
+        there = [e for e in range(self.epochs + 1) if work.parts.has(step(e), SHARED)]
+        if not there:
+            zero = np.zeros((work.job.width + 1, len(work.classes)))
+            return 0, zero, zero, 1.0
+        found = work.parts.read(step(there[-1]), SHARED, "head", "ahead", "t")
+        return there[-1], found["head"], found["ahead"], float(found["t"][0])
 
     @staticmethod
     def score(work: Work, unit: int) -> np.ndarray:
@@ -118,9 +134,11 @@ def curvature(work: Work, scale: dict[str, np.ndarray]) -> np.ndarray:
 def epoch(work: Work, name: str, unit: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """One piece in one epoch: the gradient at ``ahead``, and the sum of the errors at ``head`` over the epochs so far.
 
-    At epoch 0 the head is zero and every row has the same error, which does not count.
+    At epoch 0 the head is zero and every row has the same error, which does not count; after the last one nothing moves, so
+    it has no gradient.
     """
     number = int(name.rpartition(".")[2])
+    last = number == int(work.job.settings["epochs"])
     shared = work.parts.read(name, SHARED, "head", "ahead", "mean", "spread")
     head, ahead = shared["head"].astype(np.float32), shared["ahead"].astype(np.float32)
     labels = work.labels(unit)
@@ -136,10 +154,11 @@ def epoch(work: Work, name: str, unit: int) -> tuple[dict[str, np.ndarray], dict
             rows = slice(block.start + a, block.start + a + len(x))
             if number:
                 errors[rows] = np.linalg.norm(error(z, head, labels[rows]), axis=1)
-            gradient += z.T @ error(z, ahead, labels[rows])
+            if not last:
+                gradient += z.T @ error(z, ahead, labels[rows])
     if number > 1:
         errors += work.parts.one(step(number - 1), unit, "errors")
-    return {"gradient": gradient, "errors": errors}, {}
+    return {"errors": errors} if last else {"gradient": gradient, "errors": errors}, {}
 
 
 EL2N.tasks["el2n"] = epoch

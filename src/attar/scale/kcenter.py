@@ -49,6 +49,7 @@ class KCenter:
     features: ClassVar[bool] = True
     labels: ClassVar[bool] = False
     moments: ClassVar[bool] = False
+    balances: ClassVar[bool] = False
     paper: ClassVar[str] = "Malkomes et al., Fast distributed k-center clustering, NeurIPS 2015"
     tasks: ClassVar[dict[str, Any]] = {}
 
@@ -58,15 +59,16 @@ class KCenter:
 
     def worker_bytes(self, job: Job, classes: int, k: int) -> float:
         """A part four times over, and all picks of round 1 four times."""
-        union = sum(min(quota(k, self.share), -(-job.rows // parts_of(job))) for _ in range(parts_of(job)))
+        parts = parts_of(job)
+        union = parts * min(quota(k, self.share), -(-job.rows // parts))
         return 4 * 4 * CHUNK + 8.0 * job.width + union * (16.0 * job.width + 32)
+
+    def caller_bytes(self, job: Job, classes: int) -> float:
+        """Nothing: both rounds are the workers'."""
+        return 0.0
 
     def choose(self, stage: Stage, sizes: list[int], k: list[int]) -> rules.Arrays:
         """Both rounds."""
-        if len(k) > 1:
-            raise UsageError(
-                "kcenter has no --balanced for shards: distances do not know classes; select each class apart"
-            )
         parts = parts_of(stage.work.job)
         stage.share("scatter", {}, {"parts": parts})
         stage.map("scatter", stage.pieces, "parts")
@@ -113,17 +115,10 @@ def divided(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], di
 def inside(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Round 1 of a part: its picks, and the sum of its rows, which the second round starts from."""
     k, parts = int(work.parts.one("part", -1, "k")[0]), parts_of(work.job)
-    if not sum(
-        int(np.diff(work.parts.some("scatter", u, "index", slice(None), slice(unit, unit + 2))).sum())
-        for u in range(len(work.job.pieces))
-    ):
-        return {
-            "x": np.zeros((0, work.job.width), np.float32),
-            "id": np.zeros(0, np.int64),
-            "sum": np.zeros(work.job.width),
-        }, {}
     rows = scatter.gathered(work, "scatter", unit, unit + 1)
     total = rows.x.sum(0, dtype=np.float64)
+    if not len(rows.x):
+        return {"x": rows.x, "id": rows.id, "sum": total}, {}
     many = min(len(rows.x), k if parts == 1 else quota(k, work.job.settings["share"]))
     picks, _ = farthest_first(rows.x, many, nearest(rows.x, total / len(rows.x)))
     return {"x": rows.x[picks], "id": rows.id[picks], "sum": total}, {}

@@ -104,6 +104,8 @@ class Local:
             AttarError: what a unit ran into; or a unit whose worker died again and again.
         """
         left, deaths, busy = list(reversed(units)), dict.fromkeys(units, 0), selectors.DefaultSelector()
+        while len(self.processes) > max(1, self.workers):  # this step lets fewer work at once than the last
+            self.processes.pop().end()
         while len(self.processes) < min(self.workers, len(left)):
             self._start()
             self.watched(self.processes[-1])

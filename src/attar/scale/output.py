@@ -24,7 +24,7 @@ from attar.scale import rules
 from attar.scale.arrow import column
 from attar.scale.blocks import BLOCK
 from attar.scale.parts import SHARED
-from attar.scale.shards import opened
+from attar.scale.shards import Piece, Shard, opened, unchanged
 from attar.scale.work import Work
 
 KEEP, CHOICE = "keep", "choice"
@@ -57,22 +57,40 @@ def _numbers(work: Work) -> rules.Arrays:
 def written(work: Work, unit: int, mask: np.ndarray, file: Any) -> None:
     """The kept rows of a piece as parquet, read and written in small groups."""
     piece = work.job.pieces[unit]
+    shard = work.job.shards[piece.shard]
     size = int(np.clip(GROUP // max(1, piece.row_bytes), 1, BLOCK // 16))
-    done, groups = 0, list(range(*piece.groups))
+    with opened(shard.name) as found:
+        schema = found.schema_arrow
     waiting: list[pa.RecordBatch] = []
-    with (
-        opened(work.job.shards[piece.shard].name) as shard,
-        pq.ParquetWriter(file, shard.schema_arrow, compression="zstd") as writer,
-    ):
-        for batch in shard.iter_batches(batch_size=size, row_groups=groups, use_threads=False):
-            rows = batch.filter(column(mask[done : done + len(batch)]))
-            done += len(batch)
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for rows in wanted(shard, piece, mask, size):
             waiting += [rows] if len(rows) else []
             if sum(len(w) for w in waiting) >= size:
                 writer.write_table(pa.Table.from_batches(waiting))
                 waiting = []
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting))
+
+
+def wanted(shard: Shard, piece: Piece, mask: np.ndarray, size: int) -> Iterator[pa.RecordBatch]:
+    """The kept rows of a piece with all columns, read ``size`` rows at a time.
+
+    A generator, so that what goes wrong where they are written is not taken for damage of the shard.
+
+    Raises:
+        DataError: a shard that is not the one of which ``mask`` was computed.
+    """
+    done = 0
+    unchanged(shard)
+    with opened(shard.name) as file:
+        for batch in file.iter_batches(batch_size=size, row_groups=list(range(*piece.groups)), use_threads=False):
+            if done + len(batch) > len(mask):
+                break
+            yield batch.filter(column(mask[done : done + len(batch)]))
+            done += len(batch)
+    unchanged(shard)
+    if done != len(mask):
+        raise DataError(f"{shard.name} has other rows than when it was surveyed; run the same command again")
 
 
 def assemble(work: Work, out: Path, manifest: dict[str, Any]) -> None:

@@ -57,25 +57,21 @@ class Parts:
 
     def read(self, step: str, unit: int, *names: str) -> dict[str, np.ndarray]:
         """Some arrays of a part."""
-        with self._opened(step, unit) as file:
+        with self.opened(step, unit) as file:
             return {name: file.get_tensor(name) for name in names}
 
     def one(self, step: str, unit: int, name: str) -> np.ndarray:
         """One array of a part."""
         return self.read(step, unit, name)[name]
 
-    def some(self, step: str, unit: int, name: str, *where: slice) -> np.ndarray:
-        """A slice of an array of a part; the rest is not read."""
-        with self._opened(step, unit) as file:
-            return file.get_slice(name)[where]
-
     def facts(self, step: str, unit: int) -> dict[str, Any]:
         """What was noted beside the arrays."""
-        with self._opened(step, unit) as file:
+        with self.opened(step, unit) as file:
             return json.loads(file.metadata()["facts"])
 
     @contextmanager
-    def _opened(self, step: str, unit: int) -> Iterator[Any]:
+    def opened(self, step: str, unit: int) -> Iterator[Any]:
+        """A part, for several looks at it: ``get_tensor(name)`` and ``get_slice(name)[...]``."""
         path = self.path(step, unit)
         try:
             with atomic.named(path, "reading"), safe_open(path, framework="np") as file:

@@ -45,6 +45,8 @@ def smallest(stream: Stream, k: np.ndarray, *, counts: int = COUNTS) -> Threshol
     bits = next(b for b in (16, 8, 4, 2, 1) if b == 1 or len(k) << b <= counts)
     prefix, left = np.zeros(len(k), np.uint64), k.astype(np.int64).copy()
     taken = left > 0
+    if not taken.any():
+        return Threshold(prefix, left, taken)
     for shift in range(64 - bits, -1, -bits):
         count = np.zeros((len(k), 1 << bits), np.int64)  # [G, digits]
         for key, group in stream():

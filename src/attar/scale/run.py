@@ -27,12 +27,15 @@ from attar.io import atomic
 from attar.io.lock import lock
 from attar.scale import census, memory, output, shards
 from attar.scale.parts import SHARED
+from attar.scale.radix import COUNTS
 from attar.scale.shards import Columns
 from attar.scale.stage import Executor, Stage
 from attar.scale.table import METHODS, find
 from attar.scale.work import JOB, SURVEY, Job, Work, load
 
 PLACES = ("local", "ray")
+COUNTING = 2 * 8 * COUNTS
+"""Bytes of the calling process while it looks for a threshold: the counts and their running sums."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,23 +105,33 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
     job = planned(request)
     identity = of(job, changed=False)
     if request.out.exists():
-        if not output.is_kept(request.out) or output.read(request.out)["identity"] != identity:
-            raise UsageError(f"{request.out} exists already and was made otherwise; choose another --out, or remove it")
-        manifest = output.verify(request.out)
+        _mine(request.out, identity)
+    with lock(request.running / "lock", str(request.out)), _forgotten_if_empty(request.running):
+        if request.out.exists():  # since before the work, or by another run that had the lock until now
+            _mine(request.out, identity)
+            manifest = output.verify(request.out)
+        else:
+            manifest = _made(request, job, identity, began, progress)
         _remove(request.running)
-        return manifest
-    with _forgotten_if_empty(request.running), lock(request.running / "lock", str(request.out)):
-        work = Work(claimed(request.running, job))
-        with executor(request, work) as workers:
-            stage = Stage(work, workers, memory.parsed(request.reading.memory), most(request.reading), progress)
-            chosen(request, stage)
-            stage.map(output.KEEP, stage.pieces, "kept rows")
-            spent = _spent(work, time.time() - began, workers)
-            manifest = manifest_of(request, work, identity, spent, stage)
-            output.assemble(work, request.out, manifest)
-        manifest = output.read(request.out)
-    _remove(request.running)
     return manifest
+
+
+def _mine(out: Path, identity: str) -> None:
+    """Refuses an existing folder that another command has written."""
+    if not output.is_kept(out) or output.read(out)["identity"] != identity:
+        raise UsageError(f"{out} exists already and was made otherwise; choose another --out, or remove it")
+
+
+def _made(request: Request, job: Job, identity: str, began: float, progress: Progress) -> dict[str, Any]:
+    """Does the job, or goes on with it, and writes its folder; gives the manifest."""
+    work = Work(claimed(request.running, job))
+    with executor(request, work) as workers:
+        stage = Stage(work, workers, memory.parsed(request.reading.memory), most(request.reading), progress)
+        chosen(request, stage)
+        stage.map(output.KEEP, stage.pieces, "kept rows")
+        spent = _spent(work, time.time() - began, workers)
+        output.assemble(work, request.out, manifest_of(request, work, identity, spent, stage))
+    return output.read(request.out)
 
 
 def planned(request: Request) -> Job:
@@ -128,6 +141,11 @@ def planned(request: Request) -> Job:
         AttarError: what shards, columns or budget are not.
     """
     kind, reading = type(request.method), request.reading
+    balanced = reading.balanced or bool(request.budget and request.budget.ipc)
+    if balanced and not kind.balances:
+        raise UsageError(
+            f"{request.name} has no --balanced for shards: distances do not know classes; select each class apart"
+        )
     names = shards.found(request.source)
     with shards.opened(names[0]) as file:
         there = file.schema_arrow.names
@@ -137,7 +155,7 @@ def planned(request: Request) -> Job:
         id=_optional(reading, "id_column", there),
         score=reading.score_column if request.name == "score" else None,
     )
-    if columns.label is None and (kind.labels or reading.balanced or (request.budget and request.budget.ipc)):
+    if columns.label is None and (kind.labels or balanced):
         what = f"method {request.name}" if kind.labels else "a balanced choice"
         raise DataError(
             f"{what} needs labels, but {names[0]} has no column '{reading.label_column}'; give --label-column"
@@ -149,7 +167,7 @@ def planned(request: Request) -> Job:
         method=request.name,
         settings=dataclasses.asdict(request.method),
         budget={k: v for k, v in vars(request.budget).items() if v is not None} if request.budget else {},
-        balanced=reading.balanced or bool(request.budget and request.budget.ipc),
+        balanced=balanced,
         seed=request.seed,
         columns=columns,
         shards=tuple(found),
@@ -283,7 +301,8 @@ def chosen(request: Request, stage: Stage) -> None:
     census.unique(work, stage.free() // 32)
     groups = sizes if job.balanced else [job.rows]
     k = quotas(request.budget, groups, names, balanced=job.balanced) if request.budget else []
-    stage.room(request.method.worker_bytes(job, len(names), sum(k)), 2 * 8 * 2**22)
+    beside = request.method.caller_bytes(job, len(names))
+    stage.room(request.method.worker_bytes(job, len(names), sum(k)), COUNTING + beside)
     numbers = request.method.choose(stage, groups, k)
     stage.room(0, 0)
     stage.share(output.CHOICE, numbers, {"names": sorted(numbers)})

@@ -7,6 +7,7 @@ simply done again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -84,21 +85,24 @@ def sizes(stage: Stage, step: str, parts: int) -> np.ndarray:
 
 
 def gathered(work: Work, step: str, low: int, high: int, only: Only | None = None) -> Gathered:
-    """The rows of parts ``low`` to ``high`` - 1, in the order of part and id.
+    """The rows of parts ``low`` to ``high`` - 1, in the order of part and id; there may be none.
 
     Args:
         only: chooses among all of them before any features are read.
     """
-    stretches = list(_stretches(work, step, low, high))
+    stretches = [s for unit in range(len(work.job.pieces)) for s in _stretches(work, step, unit, low, high)]
     beside, ids, at = (
-        np.concatenate([_facts(work, step, s, name) for s in stretches]) for name in ("beside", "id", "at")
+        np.concatenate([np.zeros(0, kind), *(s.facts[name] for s in stretches)])
+        for name, kind in (("beside", np.float32), ("id", np.int64), ("at", np.int64))
     )
-    part = np.concatenate([np.repeat(np.arange(low, high), s.sizes) for s in stretches])
+    part = np.concatenate([np.zeros(0, np.int64), *(np.repeat(np.arange(low, high), s.sizes) for s in stretches)])
     mask = np.ones(len(ids), bool) if only is None else only(beside, ids)
-    found, done = [], 0
-    for s in stretches:
-        found += _read(work, step, s, mask[done : done + s.last - s.first])
-        done += s.last - s.first
+    found, done = [np.zeros((0, work.job.width), np.float32)], 0
+    for unit, group in itertools.groupby(stretches, lambda s: s.unit):
+        own = list(group)
+        rows = sum(len(s) for s in own)
+        found += _read(work, step, unit, own, mask[done : done + rows])
+        done += rows
     order = np.lexsort((ids[mask], part[mask]))
     x = np.concatenate(found)
     found.clear()
@@ -107,39 +111,49 @@ def gathered(work: Work, step: str, low: int, high: int, only: Only | None = Non
 
 @dataclass(frozen=True, eq=False)
 class _Stretch:
-    """A run of rows in the file of a piece, and how many of them each part has."""
+    """A run of rows in the file of a piece, how many of them each part has, and what is known of them beside the features."""
 
     unit: int
     first: int
     last: int
     sizes: np.ndarray
+    facts: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return self.last - self.first
 
 
-def _stretches(work: Work, step: str, low: int, high: int) -> Iterator[_Stretch]:
-    for unit in range(len(work.job.pieces)):
-        index = work.parts.some(step, unit, "index", slice(None), slice(low, high + 1))  # [chunks, high - low + 1]
-        starts = np.concatenate([[0], work.parts.one(step, unit, "rows").cumsum()]).tolist()
+def _stretches(work: Work, step: str, unit: int, low: int, high: int) -> list[_Stretch]:
+    """Where a piece has rows of some parts, chunk by chunk; its file is opened once."""
+    found = []
+    with work.parts.opened(step, unit) as file:
+        index = file.get_slice("index")[:, low : high + 1]  # [chunks, high - low + 1]
+        starts = np.concatenate([[0], file.get_tensor("rows").cumsum()]).tolist()
         for start, own in zip(starts, index):
-            yield _Stretch(unit, start + int(own[0]), start + int(own[-1]), np.diff(own))
-
-
-def _facts(work: Work, step: str, s: _Stretch, name: str) -> np.ndarray:
-    return work.parts.some(step, s.unit, name, slice(s.first, s.last))
-
-
-def _read(work: Work, step: str, s: _Stretch, mask: np.ndarray) -> list[np.ndarray]:
-    """The features of some rows of a stretch, read block by block."""
-    width, size = work.job.width, height(work.job.width)
-    found = [np.zeros((0, width), np.float32)]
-    with open(work.parts.path(step, s.unit, "f32"), "rb") as file:
-        file.seek(s.first * width * 4)
-        for a in range(0, len(mask), size):
-            own = mask[a : a + size]
-            data = file.read(len(own) * width * 4)
-            if len(data) != len(own) * width * 4:
-                raise DataError(f"{file.name} is damaged; remove the folder {work.folder} and select again")
-            found.append(np.frombuffer(data, "<f4").reshape(-1, width)[own])
+            a, b = start + int(own[0]), start + int(own[-1])
+            if a < b:
+                facts = {name: file.get_slice(name)[a:b] for name in ("beside", "id", "at")}
+                found.append(_Stretch(unit, a, b, np.diff(own), facts))
     return found
+
+
+def _read(work: Work, step: str, unit: int, stretches: list[_Stretch], mask: np.ndarray) -> Iterator[np.ndarray]:
+    """The features of some rows of a piece's stretches, read block by block.
+
+    Args:
+        mask: bool, of the rows of all the stretches, which of them are wanted.
+    """
+    width, size, done = work.job.width, height(work.job.width), 0
+    with open(work.parts.path(step, unit, "f32"), "rb") as file:
+        for s in stretches:
+            file.seek(s.first * width * 4)
+            for a in range(done, done + len(s), size):
+                own = mask[a : min(a + size, done + len(s))]
+                data = file.read(len(own) * width * 4)
+                if len(data) != len(own) * width * 4:
+                    raise DataError(f"{file.name} is damaged; remove the folder {work.folder} and select again")
+                yield np.frombuffer(data, "<f4").reshape(-1, width)[own]
+            done += len(s)
 
 
 def runs(sizes: np.ndarray, most: int) -> np.ndarray:
@@ -167,8 +181,8 @@ def of_piece(work: Work, step: str, groups: int, unit: int) -> np.ndarray:
     piece = work.job.pieces[unit]
     values = np.full(piece.rows, np.nan, np.float32)
     for group in range(groups):
-        a, b = work.parts.some(step, group, "bounds", slice(unit, unit + 2)).tolist()
-        if a < b:
-            where = work.parts.some(step, group, "at", slice(a, b)) - piece.start
-            values[where] = work.parts.some(step, group, "value", slice(a, b))
+        with work.parts.opened(step, group) as file:
+            a, b = file.get_slice("bounds")[unit : unit + 2].tolist()
+            if a < b:
+                values[file.get_slice("at")[a:b] - piece.start] = file.get_slice("value")[a:b]
     return values

@@ -29,6 +29,7 @@ class Score:
     features: ClassVar[bool] = False
     labels: ClassVar[bool] = False
     moments: ClassVar[bool] = False
+    balances: ClassVar[bool] = True
     paper: ClassVar[str] = "a score column"
 
     def __post_init__(self) -> None:
@@ -36,6 +37,10 @@ class Score:
 
     def worker_bytes(self, job: Job, classes: int, k: int) -> float:
         """Nothing beside the reading."""
+        return 0.0
+
+    def caller_bytes(self, job: Job, classes: int) -> float:
+        """Nothing beside the counts of a threshold."""
         return 0.0
 
     def choose(self, stage: Stage, sizes: list[int], k: list[int]) -> rules.Arrays:

@@ -62,6 +62,7 @@ class SemDeDup:
     features: ClassVar[bool] = True
     labels: ClassVar[bool] = False
     moments: ClassVar[bool] = False
+    balances: ClassVar[bool] = True
     paper: ClassVar[str] = "Abbas et al., SemDeDup, 2023"
     tasks: ClassVar[dict[str, Any]] = {}
 
@@ -78,6 +79,10 @@ class SemDeDup:
         c = self.clusters or round(job.rows**0.5)
         return 16.0 * c * job.width + 4 * 4 * BLOCK + 8 * TILE**2 + 4 * 4 * CHUNK
 
+    def caller_bytes(self, job: Job, classes: int) -> float:
+        """Centres before and after a round, and the sums between in float64, one of them squared."""
+        return 40.0 * (self.clusters or round(job.rows**0.5)) * job.width
+
     def choose(self, stage: Stage, sizes: list[int], k: list[int]) -> rules.Arrays:
         """Clusters, compares, and finds the threshold where a budget is given."""
         work, job = stage.work, stage.work.job
@@ -88,6 +93,7 @@ class SemDeDup:
         found = groups(scatter.sizes(stage, "assign", c), chunk_rows(job.width))
         stage.share("dedup", {"groups": found}, {"groups": len(found)})
         stage.map("dedup", len(found), "comparing")
+        stage.map("placed", stage.pieces, "scores")
         if self.threshold is not None:
             return {"least": np.array([self.threshold], np.float32)}
         return rules.plan(work, "top", self.score, sizes, k)
@@ -95,7 +101,7 @@ class SemDeDup:
     @staticmethod
     def score(work: Work, unit: int) -> np.ndarray:
         """1 - the largest cosine of each row of a piece to an earlier one: float32 [rows]."""
-        return scatter.of_piece(work, "dedup", work.parts.facts("dedup", SHARED)["groups"], unit)
+        return work.parts.one("placed", unit, "score")
 
 
 def unit_length(x: np.ndarray) -> np.ndarray:
@@ -137,9 +143,8 @@ def centres(stage: Stage, rounds: int) -> np.ndarray:
     began = max((t for t in range(rounds + 1) if parts.has(step_of(t), SHARED)), default=-1)
     if began < 0:
         limit = parts.one("sample", SHARED, "limits")[1]
-        found = [parts.read("sample", u, "x", "key") for u in units]
-        key = np.concatenate([f["key"][f["key"] <= limit] for f in found])
-        x = np.concatenate([f["x"][f["key"] <= limit] for f in found])
+        found = [first_of(parts.read("sample", u, "x", "key"), limit) for u in units]
+        key, x = (np.concatenate(values) for values in zip(*found))
         began = 0
         stage.share(step_of(0), {"centres": x[np.argsort(key)]})
     for t in range(began, rounds):
@@ -153,6 +158,12 @@ def centres(stage: Stage, rounds: int) -> np.ndarray:
         stage.share(step_of(t + 1), {"centres": np.where(some[:, None], unit_length(total), now)})
         parts.drop(step_of(t))
     return parts.one(step_of(rounds), SHARED, "centres")
+
+
+def first_of(part: dict[str, np.ndarray], limit: np.uint64) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and rows of a piece's sample whose keys are small: uint64 [n], float32 [n, D]; of their own memory."""
+    mine = part["key"] <= limit
+    return part["key"][mine], part["x"][mine]
 
 
 def step_of(t: int) -> str:
@@ -240,4 +251,9 @@ def largest(x: np.ndarray) -> np.ndarray:
     return np.minimum(most, 1)
 
 
-SemDeDup.tasks.update({"sample": draw, "kmeans": lloyd, "assign": assign, "dedup": compare})
+def placed(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The scores of a piece, from all groups that have rows of it: once, as the rule looks at them several times."""
+    return {"score": scatter.of_piece(work, "dedup", work.parts.facts("dedup", SHARED)["groups"], unit)}, {}
+
+
+SemDeDup.tasks.update({"sample": draw, "kmeans": lloyd, "assign": assign, "dedup": compare, "placed": placed})

@@ -161,11 +161,23 @@ def survey(names: Sequence[str], columns: Columns) -> tuple[list[Shard], list[Pi
     return shards, pieces, width, first
 
 
+def unchanged(shard: Shard) -> None:
+    """Makes sure that a shard is still the file that was surveyed.
+
+    Raises:
+        DataError: it has another length or time of change.
+    """
+    with readable(shard.name):
+        found = _facts(shard.name)
+    if found != {"bytes": shard.bytes, "changed": shard.changed}:
+        raise DataError(f"{shard.name} was changed while it was read; run the same command again")
+
+
 def _facts(name: str) -> dict[str, int]:
     """Length of a file, and when it was changed."""
     files, path = place(name)
     info = files.get_file_info(path)
-    return {"bytes": int(info.size), "changed": int(info.mtime_ns or 0)}
+    return {"bytes": int(info.size or 0), "changed": int(info.mtime_ns or 0)}
 
 
 def _footer(name: str, meta: pq.FileMetaData) -> bytes:
@@ -205,6 +217,12 @@ def width_of(file: pq.ParquetFile, columns: Columns, name: str) -> int:
     if columns.id is not None and not pa.types.is_integer(schema.field(columns.id).type):
         kind = schema.field(columns.id).type
         raise DataError(f"column '{columns.id}' of {name} is of type {kind}, not whole numbers; use --id-column none")
+    if columns.label is not None and not _is_label(schema.field(columns.label).type):
+        kind = schema.field(columns.label).type
+        raise DataError(
+            f"column '{columns.label}' of {name} is of type {kind}, not whole numbers, text or truth values; name the "
+            "labels with --label-column, or use --label-column none"
+        )
     if columns.score is not None and not _is_number(schema.field(columns.score).type):
         raise DataError(
             f"column '{columns.score}' of {name} is of type {schema.field(columns.score).type}, not numbers"
@@ -228,6 +246,14 @@ def width_of(file: pq.ParquetFile, columns: Columns, name: str) -> int:
 
 def _is_number(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    """Whether values of a type, or of a dictionary of them, can name classes."""
+    if pa.types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return text or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
 def difference(found: pa.Schema, wanted: pa.Schema) -> str:

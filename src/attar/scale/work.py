@@ -44,7 +44,7 @@ class Job:
     width: int
     moments: bool
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of all shards."""
         return sum(s.rows for s in self.shards)
