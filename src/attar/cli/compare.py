@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from attar.cli import show
-from attar.cli.making import short_name
+from attar.cli.words import short_name
 from attar.report import table
 from attar.verbs.compare import compare
 from attar.verbs.options import Compute, Data

@@ -2,7 +2,6 @@
 
 # Annotations are evaluated here: cyclopts reads the class of the chosen method from them.
 import dataclasses
-import re
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from attar import registry
-from attar.cli import show
+from attar.cli import show, words
 from attar.condensed import Condensed
 from attar.execute.plan import Plan
 from attar.execute.progress import usual
@@ -30,19 +29,9 @@ MUCH = 1e11
 """Floating-point operations below which no machine takes so long."""
 
 
-def chosen(arguments: Sequence[str], default: str) -> str:
-    """The method named on the command line."""
-    for i, word in enumerate(arguments):
-        if word == "--method" and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if word.startswith("--method="):
-            return word.removeprefix("--method=")
-    return default
-
-
 def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., None]:
     """The function of ``attar VERB`` with the flags of the method that is asked for."""
-    kind = registry.find(chosen(arguments, default))
+    kind = registry.find(words.value(arguments, "--method", default))
     owners((kind, Course, Amount, Data, Compute))  # refuses a setting that attar itself has
 
     def act(
@@ -79,7 +68,7 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
             compute=compute,
             seed=seed,
             minutes=minutes,
-            out=(out or default_out(source, method, amount)).expanduser(),
+            out=(out or words.default_out(source, method, amount)).expanduser(),
             forewarn=partial(forewarn, quick=quick),
         )
         if dry_run:
@@ -95,15 +84,16 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
     Parameters
     ----------
     source
-        digits, a folder of class folders, a parquet file or a folder of them, an npz file, or hf:owner/name.
+        digits, a folder of class folders, a parquet file or a folder of them, an npz file, hf:owner/name, or (to select) a
+        COCO folder.
     """
     return act
 
 
 def hastened(made: Method, arguments: Sequence[str]) -> Method:
     """The method with its short schedule in those settings that the command line does not name."""
-    named = {word.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_") for word in arguments}
-    return dataclasses.replace(made, **{k: v for k, v in type(made).quick.items() if k not in named})
+    typed = words.typed(arguments)
+    return dataclasses.replace(made, **{k: v for k, v in type(made).quick.items() if k not in typed})
 
 
 def forewarn(job: Job, real: RealSet, how: Plan, *, quick: bool = False) -> None:
@@ -113,19 +103,6 @@ def forewarn(job: Job, real: RealSet, how: Plan, *, quick: bool = False) -> None
     if took >= LONG:
         shorter = "; --quick takes a short schedule" if type(job.method).quick and not quick else ""
         show.aside(f"up to {show.about(took)} on this machine{shorter}")
-
-
-def default_out(source: str, method: str, amount: Amount) -> Path:
-    """``mnist-dm-ipc1`` in the working folder."""
-    asked = "-".join(str(b).replace(" ", "") for b in amount.budgets())
-    return Path(f"{short_name(source)}-{method.rpartition(':')[2].lower()}-{asked}")
-
-
-def short_name(source: str) -> str:
-    """What a source is called in names of folders: ``data/mnist.parquet`` -> ``mnist``."""
-    path = Path(source.removeprefix("hf:")).absolute()
-    name = path.stem if path.suffix.lower() in (".parquet", ".pq", ".npz") else path.name
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-") or "data"
 
 
 def _show_estimate(found: dict[str, Any], as_json: bool) -> None:

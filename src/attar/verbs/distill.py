@@ -13,7 +13,7 @@ from attar.method import Method
 from attar.verbs import estimate
 from attar.verbs.make import Job, make
 from attar.verbs.options import Amount, Compute, Course, Data, divide
-from attar.verbs.shards import select_shards
+from attar.verbs.shards import meant, select_shards
 
 
 def distill(
@@ -65,8 +65,9 @@ def select(
 ) -> Any:
     """Chooses the real examples that matter; arguments and errors as for :func:`distill`.
 
-    With ``on="local"`` or ``on="ray"`` the source is a folder of parquet shards of features that need not fit into memory,
-    and the result a manifest: :func:`attar.verbs.shards.select_shards`.
+    With ``on="local"`` or ``on="ray"``, or ``memory`` or ``workers`` beside a method for shards, the source is a folder of
+    parquet shards of features that need not fit into memory, and the result a manifest
+    (:func:`attar.verbs.shards.select_shards`).
 
     Without a method it is ``kcenter``, or ``active`` where a ``query`` is given.
 
@@ -76,7 +77,7 @@ def select(
         (20, 'subset')
     """
     method = method or ("active" if "query" in settings else "kcenter")
-    if "on" in settings:
+    if meant(settings, method):
         if not isinstance(method, str) or out is None or quick or dry_run:
             raise UsageError("select from shards takes the name of a method and out=, and neither quick nor dry_run")
         return select_shards(source, method=method, out=out, progress=progress, **settings)

@@ -1,9 +1,10 @@
-"""select on parquet shards that need not fit into memory: what ``--on`` asks for."""
+"""select on parquet shards that need not fit into memory: what ``--on`` asks for, or a bound of memory or workers."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from attar.errors import UsageError
 from attar.execute.progress import Progress, usual
 from attar.scale import output
 from attar.scale.run import Reading, Request, run
-from attar.scale.table import find
+from attar.scale.table import METHODS, find
 from attar.verbs.options import Amount, divide
 
 
@@ -22,6 +23,17 @@ class Chance:
 
     seed: int = 0
     "Seed of the run."
+
+
+def meant(asked: Collection[str], method: Any) -> bool:
+    """Whether ``select`` is asked for shards: ``on`` says so, and ``memory`` or ``workers`` beside a method for them.
+
+    Args:
+        asked: names of the settings that were given.
+        method: as it was given; some methods that are not for shards have a ``memory`` of their own.
+    """
+    bounded = "memory" in asked or "workers" in asked
+    return "on" in asked or (bounded and isinstance(method, str) and method in METHODS)
 
 
 def select_shards(
