@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from typing import Any
 
 CLASSIFIED = "image-classification"
@@ -13,10 +14,18 @@ USES = {
     "detection": "          # a torch dataset of (image, objects); attar export writes COCO",
 }
 """What opening a set gives, by its task."""
+JUDGED = (
+    "`scores.parquet` holds what the selection knew of every real example: its score, the signals that it came from, and "
+    "whether it was kept."
+)
 
 
-def render(manifest: dict[str, Any]) -> str:
-    """Markdown with a YAML header (written as JSON scalars, which are valid YAML, so names cannot break it)."""
+def render(manifest: dict[str, Any], *, files: Container[str] = ()) -> str:
+    """Markdown with a YAML header (written as JSON scalars, which are valid YAML, so names cannot break it).
+
+    Args:
+        files: names of the derived files beside the rows; ``scores.parquet`` is told of.
+    """
     source, budget, last = manifest["source"], manifest["budget"], manifest["lineage"][-1]
     synthetic = manifest["kind"] == "synthetic"
     what = "synthetic examples distilled from" if synthetic else "examples selected from"
@@ -44,6 +53,7 @@ def render(manifest: dict[str, Any]) -> str:
         "",
         "`data/train.parquet` opens with datasets, pandas and polars as well."
         + (" Its pictures are rounded to 8 bits; `tensors.safetensors` holds the exact ones." if synthetic else ""),
+        *([JUDGED] if "scores.parquet" in files else []),
         "",
         *_whitened(manifest),
         "## Limits",

@@ -201,7 +201,7 @@ class Condensed(Dataset):
             contents[EXACT] = tensors.encode(self.exact)
         if self.bytes8 is not None:
             contents["preview.png"] = png.encode(self._preview(self.bytes8))
-        contents["README.md"] = card.render(self.manifest).encode()
+        contents["README.md"] = card.render(self.manifest, files=self.files).encode()
         return {**contents, **self.files}
 
     def _preview(self, bytes8: torch.Tensor) -> torch.Tensor:

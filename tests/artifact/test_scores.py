@@ -37,6 +37,7 @@ def scored(home: Path) -> Path:
 def test_the_file_is_counted_and_checked(scored: Path) -> None:
     told = attar.verify(scored)["files"]
     assert told[SCORES] == (scored / SCORES).stat().st_size
+    assert "`scores.parquet` holds what the selection knew of every real example" in (scored / "README.md").read_text()
 
 
 def test_every_example_has_its_score(scored: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from cli_kit import QUICK, Said, content
 
 import attar
+from attar.cli.evaluate import notes
+from attar.errors import ResourceError
 
 Say = Callable[..., Said]
 
@@ -185,3 +188,36 @@ def test_a_ranking_prints_both_scores_and_every_accuracy(say: Say, dm: Path) -> 
 def test_wrong_protocols_get_one_sentence(say: Say, dm: Path, words: tuple[str, ...], said: str) -> None:
     done = say("evaluate", "dm", *QUICK, *words)
     assert done.code == 2 and said in done.err.replace("\n", " ")
+
+
+def test_going_over_a_finished_comparison_never_makes_it_shorter(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("compare", "digits", "--methods", "random,herding", "--ipc", "1,2", "--out", "c", *QUICK[:-1])
+    assert say(*words, 2).code == 0
+    finished = content(Path("c"))
+    from attar.verbs import compare
+
+    evaluate = compare.evaluate
+
+    def stopped(kept: attar.Condensed, **settings: Any) -> Any:
+        if "herding" in str(kept.path):
+            raise ResourceError("the disk is full")
+        return evaluate(kept, **settings)
+
+    monkeypatch.setattr(compare, "evaluate", stopped)
+    assert say(*words, 2).code == 4
+    assert content(Path("c")) == finished
+    assert say(*words, 1).code == 4  # other rules: what was found by the first stands in no table with it
+    assert [(r["method"], r["ipc"]) for r in json.loads(Path("c/compare.json").read_text())] == [
+        ("random", 1),
+        ("random", 2),
+    ]
+
+
+def test_hard_labels_beside_soft_ones_are_told() -> None:
+    score: dict[str, Any] = {"protocol": "dsa", "network": "mlp", "images": "exact", "labels": "soft"}
+    score |= {"best_mean": None, "test": {"rows": 9, "name": "digits"}}
+    score |= {"baseline": {"random": {"rows": 10, "labels": "hard"}}}
+    said = "beside soft labels random examples have hard ones; --teacher convnet gives them a teacher's answers"
+    assert said in notes("set", [score])
+    score["baseline"]["random"]["labels"] = "soft"
+    assert said not in notes("set", [score])

@@ -27,7 +27,7 @@ from attar.testing.trial import method_of
 MOST = 6
 """Kills in one trial; then the work is left alone."""
 EXACT = ("train.parquet", "tensors.safetensors", "pixels.u8", "table.arrow", "index.safetensors")
-TIMES = ("cost", "plan", "seconds", "folder")
+TIMES = ("cost", "plan", "seconds", "shared_seconds", "folder")
 """What JSON may hold of speed and place."""
 
 

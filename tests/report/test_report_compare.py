@@ -186,3 +186,9 @@ def test_several_networks_stand_across(rows: list[dict[str, Any]]) -> None:
 def test_one_network_has_no_table_across(rows: list[dict[str, Any]]) -> None:
     assert cross.across(grid.grids(rows)) == ()
     assert "Across networks" not in compare.render(rows, title="t") + compare.markdown(rows)
+
+
+def test_what_is_shared_with_others_is_told_beside_the_methods_own_time() -> None:
+    (found,) = grid.grids([row("mtt", 10, 0.7, shared_seconds=120.0), row("dm", 10, 0.8, shared_seconds=0.0)])
+    costs = [line.cells[0].cost.replace("\u202f", " ") for line in found.lines if line.cells[0] and not line.quiet]
+    assert costs == ["34 s and 2 min shared, 640 B", "34 s, 640 B"]

@@ -103,6 +103,19 @@ def test_both_networks_and_both_sources_of_images_are_in_the_table(synthetic: Co
     assert html.count('class="chart dots"') == 2
 
 
+def test_a_ranking_shows_both_scores_with_their_intervals(synthetic: Condensed, score: Any) -> None:
+    found = {
+        "label_robust": {"score": 0.31234, "interval": [0.29, 0.33], "w": 0.5},
+        "augmentation_robust": {"score": 0.2999, "interval": None, "gamma": 0.5},
+    }
+    text = Reader(page.render(synthetic.scored([{**score(), "protocol": "dd-ranking, dsa", "ranking": found}]))).text
+    assert "DD-Ranking, ConvNet label-robust score 0.3123 (0.2900–0.3300)" in text.replace("score0", "score 0")
+    assert "augmentation-robust score 0.2999 " in text.replace("score0", "score 0")
+    assert "DD-Ranking" not in Reader(page.render(synthetic.scored([score()]))).text
+    broken = {**score(), "ranking": {"label_robust": {"score": "high", "interval": [1, "x"]}}}
+    assert "DD-Ranking" not in Reader(page.render(synthetic.scored([broken]))).text
+
+
 def test_the_parts_of_a_synthetic_page(synthetic: Condensed, score: Any) -> None:
     text = Reader(page.render(synthetic.scored([score()]), folder="digits-dm")).text
     for shown in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +16,15 @@ from torch.utils.data import TensorDataset
 from verbs_kit import TINY, same
 
 import attar
+from attar.cli.main import run
 from attar.distill.dm import DM
 from attar.errors import DataError, UsageError
+from attar.evaluate import evaluate as scoring
+from attar.manifest import encode, read_manifest
 from attar.method import Method, Rows
 from attar.optim import Opt
 from attar.params import pixels
+from attar.real.realset import Splits
 from attar.registry import find, group, names
 from attar.select.random import Random
 
@@ -129,6 +134,7 @@ import torch
 from attar.method import Method, Rows
 from attar.optim import Opt
 from attar.params import pixels
+from attar.real.realset import Splits
 from attar.registry import find, group, names
 
 
@@ -304,3 +310,60 @@ def test_a_word_stands_for_a_group_of_methods() -> None:
     assert {"dm", "dc", "dsa"} <= set(group("matching")) <= set(names("distill"))
     assert {"random", "herding"} <= set(group("selection")) <= set(names("select"))
     assert group("dm") == []
+
+
+def test_scores_of_a_set_that_was_made_anew_meanwhile_are_not_written(
+    apart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attar.select("digits", method="random", ipc=1, out="set")
+    score = scoring.evaluate
+
+    def overtaken(*args: Any, **settings: Any) -> Any:
+        found = score(*args, **settings)
+        shutil.rmtree("set")
+        attar.select("digits", method="random", ipc=1, seed=1, out="set")
+        return found
+
+    monkeypatch.setattr(scoring, "evaluate", overtaken)
+    with pytest.raises(DataError, match="set was made anew while it was evaluated; nothing was written, evaluate it"):
+        attar.evaluate("set", nets=NET, seeds=1, epochs=1)
+    assert attar.open("set").manifest["scores"] == []
+
+
+@pytest.mark.parametrize("data", [["size"], {"size": [1, 2, 3]}, {"size": [8, "8"]}, {"size": "8y"}, {"sise": 8}])
+def test_a_manifest_that_tells_nonsense_of_its_data_is_refused(apart: Path, data: Any) -> None:
+    attar.select("digits", method="random", ipc=1, out="set")
+    told = read_manifest("set")
+    told["lineage"][0]["data"] = data
+    (apart / "set" / "condensed.json").write_bytes(encode(told))
+    with pytest.raises(DataError, match=r"^set does not tell how its real data were read \(.*\); restore it"):
+        attar.evaluate("set", nets=NET, seeds=1, epochs=1)
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (8, 2.5), "8x8x8", "²", 2.5, True, []])
+def test_a_size_that_is_none_gets_one_sentence(size: Any) -> None:
+    with pytest.raises(UsageError, match="is neither a side nor HEIGHTxWIDTH"):
+        attar.select("digits", method="random", size=size)
+
+
+def test_a_comparison_of_what_it_cannot_score_is_refused_before_the_first_set(apart: Path) -> None:
+    splits = attar.load("digits")
+    boxes = dataclasses.replace(splits.train, task="detection")
+    with pytest.raises(UsageError, match="only classified images can be compared so, but the task of 'digits' is 'det"):
+        attar.compare(Splits(train=boxes, open_test=lambda: splits.test), methods="random", ipc=1, out="c")
+    assert not (apart / "c").exists()
+
+
+def test_the_recorded_command_is_one_that_the_command_line_takes(apart: Path) -> None:
+    made = attar.select("digits", method="random", ipc=1, size=(6, 5), group=None)
+    words = made.manifest["lineage"][0]["command"].split()
+    assert words[words.index("--size") + 1] == "6x5" and "None" not in words
+    assert run([*words[1:], "--out", "again"]) == 0
+    assert same(attar.open("again"), made)
+
+
+def test_what_shared_work_took_is_told_apart(apart: Path) -> None:
+    made = attar.select("digits", method="el2n", ipc=1, net=NET, epochs=1, runs=1, out="set")
+    assert made.manifest["lineage"][0]["shared_seconds"] > 0
+    assert "prepared once for all that share it" in attar.report("set")
+    assert attar.select("digits", method="random", ipc=1).manifest["lineage"][0]["shared_seconds"] == 0

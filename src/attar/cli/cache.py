@@ -17,7 +17,8 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
 def act(
     *,
     purge: Annotated[
-        str | None, Parameter(help="Delete a kind of entries (decoded, resources, scores), or all.")
+        str | None,
+        Parameter(help="Delete a kind of entries (decoded; resources; scores, the results of evaluations), or all."),
     ] = None,
     json: show.Json = False,
 ) -> None:

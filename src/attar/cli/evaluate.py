@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from attar.cli import show
+from attar.cli import show, words
 from attar.report import table
 from attar.verbs.evaluate import evaluate
 from attar.verbs.options import Compute, Data
@@ -20,11 +20,7 @@ AS_MADE = Parameter(
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
     """The command; it tells settings that were typed from defaults."""
-    typed = {
-        a.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
-        for a in arguments
-        if a.startswith("--")
-    }
+    typed = words.typed(arguments)
 
     def act(
         folder: str,
@@ -32,13 +28,18 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
         *,
         protocol: Annotated[
             str | None,
-            Parameter(help="dc, dsa, dc-best, dsa-best, idc, fkd, rded or dd-ranking; left out, that of the method."),
+            Parameter(
+                help="dc, dsa, dc-best, dsa-best, idc, fkd, rded or dd-ranking; left out, that nearest to the method's paper."
+            ),
         ] = None,
         nets: Annotated[
             str, Parameter(name=["--nets", "--net"], help="Networks, as in convnet,mlp or my.py:MyNet.")
         ] = "convnet",
         teacher: Annotated[
-            str | None, Parameter(help="Network that labels under fkd and rded; left out, the scored one.")
+            str | None,
+            Parameter(
+                help="Network that labels under fkd and rded (left out, the scored one), or random examples beside soft labels."
+            ),
         ] = None,
         seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
         first_seed: Annotated[int, Parameter(help="Seed of the first network; the next ones count up.")] = 0,
@@ -96,6 +97,10 @@ def notes(folder: str, scores: list[dict[str, Any]]) -> list[str]:
     if "random" in first["baseline"]:
         drawn = first["baseline"]["random"]["rows"]
         told.append(f"random: {drawn} real examples, drawn anew for every seed, by the same protocol")
+    if any(s["labels"] != s["baseline"].get("random", s)["labels"] for s in scores):
+        told.append(
+            "beside soft labels random examples have hard ones; --teacher convnet gives them a teacher's answers"
+        )
     for s in scores:
         if s["best_mean"] is not None:
             kind = "" if s["labels"] == "hard" else f", {s['labels']} labels"

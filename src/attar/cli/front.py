@@ -28,7 +28,10 @@ VERBS = {
     "report": ("Write the page of a small set.", "report digits-dm-ipc1"),
     "methods": ("List the methods, or one with its settings, paper and cost.", "methods dm"),
     "verify": ("Check every byte of a small set.", "verify digits-dm-ipc1"),
-    "export": ("Write a small set as class folders, npz or pt.", "export digits-dm-ipc1 --to small.npz --format npz"),
+    "export": (
+        "Write a small set as class folders, npz, pt or COCO.",
+        "export digits-dm-ipc1 --to small.npz --format npz",
+    ),
     "cache": ("Show what is cached and where, or delete it.", "cache --purge all"),
     "rerun": ("Make a set again from its manifest.", "rerun digits-dm-ipc1"),
 }

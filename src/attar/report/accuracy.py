@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from attar.report import scale, svg, wording
-from attar.report.facts import Measure, Score
+from attar.report.facts import Measure, Pairs, Score
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Group:
     conditions: str
     lines: tuple[Line, ...]
     chart: Markup
+    robust: Pairs = ()
 
     @property
     def has_best(self) -> bool:
@@ -52,6 +53,7 @@ def groups(scores: Sequence[Score], *, kept: int, real: int | None, noun: str, s
             conditions(same[0]),
             lines,
             svg.dots([_dot(x) for x in lines], axis, ident=f"acc{i}", title=_title(same[0])),
+            next((s.robust for s in same if s.robust), ()),
         )
         for i, (same, lines) in enumerate(zip(found.values(), listed))
     ]

@@ -30,8 +30,10 @@ def cost(condensed: Condensed, n_real: int | None, steps: Sequence[Step]) -> Cos
 
 def _tiles(kept: int, n_real: int | None, steps: Sequence[Step]) -> Pairs:
     seconds = [s.seconds for s in steps if s.seconds is not None]
+    shared = sum(s.shared for s in steps if s.shared)
     memory, done = [s.memory for s in steps if s.memory], sum(s.steps for s in steps if s.steps)
     tiles = [("to make", wording.duration(sum(seconds)))] if seconds else []
+    tiles += [("prepared once for all that share it", wording.duration(shared))] if shared else []
     tiles += [("steps", wording.count(done))] if done else []
     tiles += [("peak memory", wording.size(max(memory)))] if memory else []
     tiles += [("of the real examples", wording.share(kept, n_real))] if n_real else []

@@ -107,6 +107,7 @@ class Score:
     epochs: str
     kept: Measure | None
     baselines: Mapping[str, Measure] = field(default_factory=dict)
+    robust: Pairs = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +122,7 @@ class Step:
     plan: Pairs
     environment: Pairs
     seconds: float | None
+    shared: float | None
     steps: int | None
     memory: int | None
     command: str
@@ -156,7 +158,19 @@ def score(value: Any) -> Score:
     facts = mapping(value)
     found = {text(k, 60): measure(v) for k, v in mapping(facts.get("baseline")).items()}
     named = {k: text(facts[k], 60) if facts.get(k) is not None else "" for k in _NAMED}
-    return Score(**named, kept=measure(facts), baselines={k: m for k, m in found.items() if m is not None})
+    baselines = {k: m for k, m in found.items() if m is not None}
+    return Score(**named, kept=measure(facts), baselines=baselines, robust=robust(facts.get("ranking")))
+
+
+def robust(value: Any) -> Pairs:
+    """The label-robust and the augmentation-robust score of a ranking, with their intervals."""
+    said = []
+    for key, name in (("label_robust", "label-robust score"), ("augmentation_robust", "augmentation-robust score")):
+        part = mapping(mapping(value).get(key))
+        found, ends = number(part.get("score")), [number(x) for x in items(part.get("interval"))]
+        among = " ({:.4f}–{:.4f})".format(*ends) if len(ends) == 2 and None not in ends else ""
+        said += [(name, f"{found:.4f}{among}")] if found is not None else []
+    return tuple(said)
 
 
 _NAMED = ("network", "protocol", "labels", "images", "augment", "epochs")
@@ -180,6 +194,7 @@ def step(value: Any) -> Step:
         plan=pairs(facts.get("plan")),
         environment=pairs(facts.get("environment")),
         seconds=number(facts.get("seconds")),
+        shared=number(facts.get("shared_seconds")),
         steps=whole(facts.get("steps")),
         memory=whole(facts.get("peak_memory")),
         command=_command(facts.get("command")),

@@ -15,18 +15,21 @@ RANDOM = "random real examples"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of a comparison: a set of ``size``, what it took and what it scored."""
+    """One row of a comparison: a set of ``size``, what it and what it shares with others took, and what it scored."""
 
     method: str
     size: int | None
     bytes: int | None
     seconds: float | None
+    shared: float | None
     score: Score
 
     @property
     def cost(self) -> str:
         """Time to make and bytes, as far as they are known."""
         parts = [wording.duration(self.seconds)] if self.seconds is not None else []
+        if parts and self.shared:
+            parts[0] += f" and {wording.duration(self.shared)} shared"
         return ", ".join(parts + ([wording.size(self.bytes)] if self.bytes is not None else []))
 
 
@@ -102,6 +105,7 @@ def _entry(row: Mapping[str, Any], size: str) -> Entry:
         size=whole(row.get(size)),
         bytes=whole(row.get("bytes")),
         seconds=number(row.get("seconds")),
+        shared=number(row.get("shared_seconds")),
         score=score(row.get("score")),
     )
 

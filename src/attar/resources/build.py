@@ -41,7 +41,7 @@ def made(
     from these.
     """
     identity = identify(resource, real, seed, plan)
-    folder = root() / "resources" / f"{resource.name}-{key(identity)}"
+    folder = _place(resource, identity)
     building = folder.with_name(folder.name + ".attar-run")
     found = _load(folder)
     if found is not None and not building.exists():
@@ -53,6 +53,12 @@ def made(
             found = _build(resource, real, res, folder, building, identity, seed, plan, progress)
         atomic.remove(building)
     return found
+
+
+def spent(task: Any, real: RealSet, *, seed: int, plan: Plan) -> float:
+    """Seconds that the resources of a task took when they were made, for this task or another that shares them."""
+    places = [_place(resource, identify(resource, real, seed, plan)) for resource in needed(task)]
+    return sum(float(_facts(place).get("seconds", 0)) for place in places)
 
 
 def identify(resource: Resource, real: RealSet, seed: int, plan: Plan) -> dict[str, Any]:
@@ -102,11 +108,23 @@ def _build(
     return tensors.decode(data, folder)  # as whoever finds it in the cache gets it, in the same order
 
 
+def _place(resource: Resource, identity: dict[str, Any]) -> Path:
+    """Where the cache keeps a resource."""
+    return root() / "resources" / f"{resource.name}-{key(identity)}"
+
+
 def _load(folder: Path) -> State | None:
     """A whole and unchanged resource, or None."""
     try:
-        facts = json.loads((folder / "facts.json").read_bytes())
         data = (folder / "tensors.safetensors").read_bytes()
-    except (OSError, ValueError):
+    except OSError:
         return None
-    return tensors.decode(data, folder) if tensors.digest(data) == facts.get("sha256") else None
+    return tensors.decode(data, folder) if tensors.digest(data) == _facts(folder).get("sha256") else None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """What was noted of a resource; nothing where it is not there."""
+    try:
+        return json.loads((folder / "facts.json").read_bytes())
+    except (OSError, ValueError):
+        return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from attar import registry
+from attar.card import CLASSIFIED
 from attar.condensed import Condensed
 from attar.errors import UsageError, nearest
 from attar.evaluate.presets import resolve
 from attar.execute.progress import Progress, usual
 from attar.io import atomic
+from attar.manifest import fault, is_condensed
 from attar.nets.build import build
 from attar.real.load import load
 from attar.real.realset import RealSet
@@ -92,7 +95,7 @@ def compare(
             method that has it.
 
     Returns:
-        Rows of method, ipc, rows, bytes, seconds, folder and score.
+        Rows of method, ipc, rows, bytes, seconds, folder, score, and the rules by which it was scored.
 
     Raises:
         AttarError: one sentence with the remedy; wrong names and settings are refused before any work.
@@ -112,13 +115,16 @@ def compare(
         "full": full,
     }
     check(load(source, progress=progress, **jobs[0].data.arguments()).train, how)
-    rows = []
+    rules = {**how, "nets": [str(n) for n in how["nets"]], "seed": seed, "quick": quick}
+    known = _earlier(out, rules)
+    table = {(c.label, b.ipc): known.get((c.label, b.ipc), []) for c, job in zip(contenders, jobs) for b in job.budgets}
     for c, job in zip(contenders, jobs):
         for kept, budget in zip(make(job, progress), job.budgets):
             scores = evaluate(kept, real=source, eight_bit=False, progress=progress, **how, **shared)
-            rows += [_row(c, kept, budget.ipc, score) | ({"quick": True} if quick else {}) for score in scores]
-            _write(rows, out, source)
-    return rows
+            marked = {"rules": rules} | ({"quick": True} if quick else {})
+            table[c.label, budget.ipc] = [_row(c, kept, budget.ipc, score) | marked for score in scores]
+            _write([row for cell in table.values() for row in cell], out, source)
+    return [row for cell in table.values() for row in cell]
 
 
 def contenders_of(methods: str | Sequence[str], settings: dict[str, Any], *, quick: bool = False) -> list[Contender]:
@@ -183,8 +189,10 @@ def check(real: RealSet, how: dict[str, Any]) -> None:
     """Refuses what no evaluation could do, before the sets are made.
 
     Raises:
-        UsageError: an unknown protocol or network, seeds or epochs out of range.
+        UsageError: an unknown protocol or network, seeds or epochs out of range, examples that are no classified images.
     """
+    if real.images is None or real.task != CLASSIFIED:
+        raise UsageError(f"only classified images can be compared so, but the task of '{real.name}' is '{real.task}'")
     if how["seeds"] < 1:
         raise UsageError(f"seeds={how['seeds']} trains no network; it must be at least 1")
     for spec in how["nets"]:
@@ -201,6 +209,23 @@ def _job(source: Any, c: Contender, shared: dict[str, Any], ipc: Any, seed: int,
     return job_of(registry.find(c.name).kind, source, c.name, out / c.folder, settings)
 
 
+def _earlier(out: Path, rules: dict[str, Any]) -> dict[tuple[str, int | None], list[dict[str, Any]]]:
+    """What an earlier comparison by the same rules left of each method and size, where its sets still stand.
+
+    The table shows it until it is found again, so that going over a finished comparison never makes it shorter.
+    """
+    try:
+        rows = json.loads((out / "compare.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    found: dict[tuple[str, int | None], list[dict[str, Any]]] = {}
+    for row in rows if isinstance(rows, list) else []:
+        whole = fault(row, {"method": str, "ipc": int, "folder": str, "score": {}, "rules": {}}) is None
+        if whole and row["rules"] == rules and is_condensed(row["folder"]):
+            found.setdefault((row["method"], row["ipc"]), []).append(row)
+    return found
+
+
 def _row(c: Contender, kept: Condensed, ipc: int | None, score: dict[str, Any]) -> dict[str, Any]:
     return {
         "method": c.label,
@@ -208,6 +233,7 @@ def _row(c: Contender, kept: Condensed, ipc: int | None, score: dict[str, Any]) 
         "rows": len(kept),
         "bytes": kept.manifest["budget"]["bytes_examples"],
         "seconds": kept.manifest["lineage"][0]["seconds"],
+        "shared_seconds": kept.manifest["lineage"][0].get("shared_seconds"),
         "folder": str(kept.path),
         "score": score,
     }

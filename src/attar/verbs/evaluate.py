@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.condensed import Condensed, open_condensed
-from attar.errors import UsageError
+from attar.errors import DataError, UsageError
 from attar.evaluate import evaluate as scoring
 from attar.evaluate.imported import condensed_from_pt
 from attar.evaluate.presets import RANKING
@@ -14,6 +14,7 @@ from attar.evaluate.ranking import ranking
 from attar.execute import plan
 from attar.execute.progress import Progress, usual
 from attar.io.lock import lock
+from attar.manifest import DATA, EXACT, fault
 from attar.nets import build
 from attar.real.cache import root
 from attar.real.load import load
@@ -50,9 +51,10 @@ def evaluate(
         condensed: a folder that attar wrote, a Condensed, or a published ``.pt`` of images and labels (with ``real``).
         real: the real data; left out, they are found from the manifest.
         protocol: ``dc``, ``dsa``, ``idc``, ``fkd``, ``rded`` ...; ``dd-ranking``, or ``dd-ranking:dsa`` for another one than the
-            set's own; left out, the one that the method's paper uses.
+            set's own; left out, that of these which is nearest to the paper's of its method, whose page says what differs.
         nets: networks, as a comma-separated string or a tuple.
-        teacher: network that labels under fkd and rded, trained on all real examples; left out, the scored one.
+        teacher: network that labels under fkd and rded, trained on all real examples; left out, the scored one. Beside soft
+            labels of the set it answers for the random examples, which else have hard labels.
         seeds: networks trained for each score. first_seed: the first one's seed; the next ones count up.
         epochs, augment: other values than the protocol's.
         random: score random real examples of the same budget too, redrawn for every seed.
@@ -155,7 +157,7 @@ def opened(
             f"the images of this set are {made}, and so are those that it is compared with and tested on; leave zca out"
         )
     first = kept.manifest["lineage"][0]
-    arguments = divide({**first.get("data", {}), **read}, (Data,))[0].arguments()
+    arguments = divide({**_read_as(first, kept.path), **read}, (Data,))[0].arguments()
     if real is not None:
         return kept, load(real, progress=progress, **arguments)
     if first.get("source") is None:
@@ -166,12 +168,39 @@ def opened(
         raise UsageError(f"the real data of the set cannot be read ({e}); give them, as in --real path/to/data") from e
 
 
+def _read_as(made: dict[str, Any], path: Path | None) -> dict[str, Any]:
+    """How the real data of a set were read, by the first entry of its lineage.
+
+    Raises:
+        DataError: settings that attar does not write.
+    """
+    wrong = fault(told := made.get("data", {}), {}, "lineage[0].data")
+    if wrong is None and not isinstance(made.get("source"), str | None):
+        wrong = "lineage[0].source is no path"
+    try:
+        if wrong is None:
+            divide(told, (Data,))[0].arguments()
+    except UsageError as e:
+        wrong = str(e)
+    if wrong is not None:
+        raise DataError(
+            f"{path or 'the set'} does not tell how its real data were read ({wrong}); restore it from a copy"
+        )
+    return told
+
+
 def record(kept: Condensed, scores: list[dict[str, Any]], splits: Splits) -> Condensed:
-    """Writes scores, card and page into the set's folder, in one step."""
+    """Writes scores, card and page into the set's folder, in one step.
+
+    Raises:
+        DataError: by now another set lies there.
+    """
     assert kept.path is not None
     place = kept.path.resolve()
     with lock(place.with_name(place.name + ".attar-lock"), str(kept.path)):
         found = open_condensed(kept.path)
+        if _learned_from(found) != _learned_from(kept):
+            raise DataError(f"{kept.path} was made anew while it was evaluated; nothing was written, evaluate it again")
         scored = found.scored(scores)
         if scored.manifest["scores"] == found.manifest["scores"]:
             return found
@@ -179,3 +208,8 @@ def record(kept: Condensed, scores: list[dict[str, Any]], splits: Splits) -> Con
         scored.save(kept.path, replace=True)
     kept.manifest = scored.manifest
     return scored
+
+
+def _learned_from(kept: Condensed) -> list[Any]:
+    """Sizes and checksums of the files that networks learn from."""
+    return [kept.manifest["files"].get(name) for name in (DATA, EXACT)]

@@ -28,7 +28,7 @@ from attar.method import Cost, Method, Resources, Rows
 from attar.real.realset import RealSet, Splits
 from attar.report import page
 from attar.resources import plane
-from attar.resources.build import gather
+from attar.resources.build import gather, spent
 from attar.resources.resource import needed
 from attar.resources.zca import ZCA
 from attar.run import Outcome, run
@@ -256,6 +256,7 @@ def _condense(job: Job, splits: Splits, index: int, outcome: Outcome, res: Any, 
                 "environment": plan.environment(),
                 "steps": outcome.steps,
                 "seconds": round(outcome.seconds, 3),
+                "shared_seconds": round(spent(job.method, real, seed=job.seed, plan=how), 3),
                 "peak_memory": max(outcome.peak_memory, memory.peak()),
                 "started": int(began),
                 "notes": list(splits.notes),
@@ -310,7 +311,10 @@ def command(job: Job, budget: dict[str, Any]) -> str:
         flags["minutes"] = job.minutes
     for name, value in flags.items():
         flag = name.replace("_", "-")
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            words += [f"--{flag}", "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)]
     return shlex.join(words)
 
 

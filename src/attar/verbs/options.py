@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, TypeVar
 
 from attar.budget import Budget
@@ -103,17 +104,20 @@ def numbers(text: str | int | tuple[int, ...], name: str) -> list[int]:
     return found
 
 
-def side(size: str | int | tuple[int, int] | None) -> int | tuple[int, int] | None:
-    """``"64"`` -> 64, ``"48x64"`` -> (48, 64)."""
-    if isinstance(size, (list, tuple)):  # a list where it comes from a manifest
-        h, w = size
-        return h, w
-    if not isinstance(size, str):
-        return size
-    parts = size.lower().split("x")
-    if len(parts) > 2 or not all(p.isdigit() for p in parts):
+def side(size: Any) -> int | tuple[int, int] | None:
+    """``"64"`` -> 64, ``"48x64"`` -> (48, 64); a number, or a pair of them as a manifest lists it, as it is.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if size is None:
+        return None
+    found = size if isinstance(size, (list, tuple)) else [size]
+    if isinstance(size, str):
+        found = [int(p) if p.isdecimal() else p for p in size.lower().split("x")]
+    if len(found) not in (1, 2) or any(isinstance(n, bool) or not isinstance(n, Integral) for n in found):
         raise UsageError(f"size={size} is neither a side nor HEIGHTxWIDTH; try --size 64")
-    return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+    return int(found[0]) if len(found) == 1 else (int(found[0]), int(found[1]))
 
 
 def divide(settings: dict[str, Any], kinds: tuple[type, ...]) -> list[Any]:
