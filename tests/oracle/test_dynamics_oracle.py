@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attar.errors import DataError, UsageError
+from attar.resources import recording
 from attar.resources.recorder import Recorder
 from attar.select.scores import dynamics as scores
 from attar.select.signals import given
@@ -135,6 +137,52 @@ def test_chosen_epochs_of_el2n() -> None:
     assert np.allclose(found, np.mean(parts, 0), atol=1e-5)
 
 
+@pytest.mark.parametrize("together", [1, 5, 9, 10**6])
+@pytest.mark.parametrize("classes", [0, K])
+def test_batches_that_are_folded_together_give_the_same_bits(
+    together: int, classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some examples are shown twice in an epoch, in one batch or in two; the first showing counts."""
+    z, y = trajectory(5)
+    found = []
+    for limit in (1, together):
+        monkeypatch.setattr("attar.resources.recorder.TOGETHER", limit)
+        recorder = Recorder(ids_of(), window=J, classes=classes, chosen=(1, 3, 4))
+        for t in range(T):
+            random = np.random.default_rng(t)
+            order = np.append(random.integers(0, N, 3 * N), np.arange(N))
+            for part in [*np.array_split(order, 13), order[:3]]:
+                noise = random.normal(size=(len(part), K))
+                recorder.update(ids_of()[part], torch.from_numpy(z[t, part] + noise), y[part])
+            if t == T // 2:
+                recorder.finish()  # a look in the middle of an epoch changes nothing
+            recorder.end_epoch()
+        found.append(recorder.finish())
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        assert torch.equal(found[0][name], found[1][name]), name
+
+
+class Calls(TorchDispatchMode):
+    """How often torch is called."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_an_update_is_few_calls() -> None:
+    """With a full window; one for each statistic would be more than 130, views counted."""
+    state, rows = recording.start(1000, window=J), torch.arange(256)
+    z, y = torch.randn(256, K), torch.zeros(256).long()
+    for epoch in range(J):
+        with Calls() as calls:
+            recording.fold(state, rows, recording.facts(z, y), epoch=epoch)
+    assert calls.count < 105
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("classes", [0, K])
 def test_merged_workers_are_one_recorder(workers: int, classes: int) -> None:
@@ -181,9 +229,13 @@ def test_what_cannot_be_recorded_is_refused() -> None:
         ([0], z, [0], "one row of two or more classes"),
         ([0, 1], z[:, :1], [0, 0], "one row of two or more classes"),
         ([0.5, 1], z, [0, 0], "expected whole numbers"),
+        (["a", "b"], z, [0, 0], "ids are no numbers"),
+        ([0, 1], z, [0, None], "targets are no numbers"),
     ):
         with pytest.raises(DataError, match=said):
             Recorder(2).update(ids, logits, targets)
+    with pytest.raises(UsageError, match="examples=-1 is less than none"):
+        Recorder(-1)
     with pytest.raises(DataError, match="the id 4 stands there twice"):
         Recorder([4, 1, 4])
     with pytest.raises(DataError, match="row 1 was seen in no epoch"):
@@ -301,6 +353,15 @@ def test_signals_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}] * n), allow_pickle=True)
     with pytest.raises(DataError, match=r"objects.npy is not a file of plain arrays; save it again with numpy.savez$"):
         given(real, str(tmp_path / "objects.npy"), ("el2n",))
+    np.save(tmp_path / "single.npy", np.float64(3))
+    with pytest.raises(DataError, match=r"'el2n' of .*single.npy is a single value; expected one number an example"):
+        given(real, str(tmp_path / "single.npy"), ("el2n",))
+    np.savez_compressed(tmp_path / "torn.npz", el2n=np.random.default_rng(0).normal(size=n))
+    torn = bytearray((tmp_path / "torn.npz").read_bytes())
+    torn[60:200] = bytes(140)
+    (tmp_path / "torn.npz").write_bytes(torn)
+    with pytest.raises(DataError, match=r"torn.npz is not a readable file of arrays"):
+        given(real, str(tmp_path / "torn.npz"), ("el2n",))
     for where in ("nothing.npz", __file__):
         with pytest.raises(UsageError, match=r"there is no file|no file of signals"):
             given(real, where, ("el2n",))

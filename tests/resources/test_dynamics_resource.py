@@ -19,7 +19,9 @@ from attar.resources.outputs import Outputs
 from attar.resources.recorder import Recorder
 from attar.run import run
 from attar.seeds import Seeds
+from attar.select.dual import DUAL
 from attar.select.el2n import EL2N, chosen
+from attar.select.tdds import TDDS
 from attar.testing.toys import toy, unlabelled
 
 SMALL: dict[str, Any] = {"net": "convnet:width=4:depth=1:norm=batch", "epochs": 4, "batch": 16}
@@ -64,7 +66,8 @@ def test_the_logits_are_those_before_the_update(view: str) -> None:
     spec.step(state, batch, lambda state, loss, batch, only=(): (loss(state, batch), state)[1])
     assert torch.allclose(batch["logits"], wanted, atol=1e-6)
     p = wanted.softmax(1).gather(1, real.labels[batch["index"]][:, None])[:, 0]
-    assert torch.allclose(state["seen.mean"][batch["index"]], p, atol=1e-6)
+    seen = recording.columns({k.removeprefix("seen."): v for k, v in state.items() if k.startswith("seen.")})
+    assert torch.allclose(seen["mean"][batch["index"]], p, atol=1e-6)
 
 
 def test_watching_does_not_change_the_training() -> None:
@@ -81,6 +84,45 @@ def test_watching_does_not_change_the_training() -> None:
         assert all(torch.equal(plain[name], watched[name]) for name in plain)
     second = params_of(ran(Dynamics(**SMALL, number=1)))
     assert any(not torch.equal(plain[name], second[name]) for name in plain)
+
+
+def test_a_course_that_goes_on_after_the_last_epoch_keeps_its_rate() -> None:
+    """Three epochs out of twelve: the rates of the first quarter of the cosine."""
+    settings = {**SMALL, "epochs": 3}
+    short, long = Dynamics(**settings, course=12), Dynamics(**{**settings, "epochs": 12})
+    rates = [next(iter(spec.learned({"net.a.weight": torch.zeros(1)}).values())).rate for spec in (short, long)]
+    for epoch in range(4):
+        assert rates[0](epoch / 3) == pytest.approx(rates[1](epoch / 12))
+    assert Dynamics(**settings)._opt.rate(1.0) == 0 < rates[0](1.0)
+    whole, same = (params_of(ran(Dynamics(**settings, course=c))) for c in (0, 3))
+    assert all(torch.equal(whole[name], same[name]) for name in whole)
+    other = params_of(ran(short))
+    assert any(not torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_tdds_and_dual_watch_the_first_epochs_of_a_longer_training() -> None:
+    for kind in (TDDS, DUAL):
+        assert (kind().epochs, kind().course) == (30, 200)
+        assert [run.course for run in kind(course=90).needs()] == [90]
+        with pytest.raises(UsageError, match="course=20 is shorter than epochs=30"):
+            kind(course=20)
+
+
+def test_the_statistics_take_the_bytes_that_are_told() -> None:
+    for window, classes, wanted in ((0, 0, 64), (5, 0, 64 + 12 + 20), (5, 10, 64 + 4 * 15)):
+        state = recording.start(7, window=window, classes=classes)
+        assert sum(v.numel() * v.element_size() for v in state.values()) == 7 * wanted
+        assert recording.size(window=window, classes=classes) == wanted
+    costs = [Dynamics(**SMALL, window=w).cost(toy()).memory for w in (0, 4)]
+    assert costs[1] - costs[0] == (12 + 16) * len(toy())
+
+
+def test_logits_that_are_not_finite_name_the_last_epoch() -> None:
+    real, spec = toy(), Outputs(net=SMALL["net"], epochs=2, batch=16)
+    params = spec.needs()[0].finish(spec.needs()[0].init(real, None, Seeds(0), {}), {})
+    broken = {name: value * torch.nan for name, value in params.items()}
+    with pytest.raises(DataError, match="row 0 are not finite in epoch 2;"):
+        spec.draw(real, Seeds(0), {"network": broken}, 0)
 
 
 def test_runs_are_averaged() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,6 +19,7 @@ from attar.errors import DataError, UsageError, nearest
 from attar.execute.compile import fast
 from attar.method import Batch, Cost, Descend, Resources, State, positive
 from attar.nets.build import build
+from attar.optim import Opt
 from attar.real.realset import RealSet
 from attar.resources import recording
 from attar.resources.network import TrainedNetwork, params_of
@@ -30,6 +31,21 @@ PREFIX = "seen."
 
 
 @dataclass(frozen=True, kw_only=True)
+class Opening(Opt):
+    """The optimiser of a run that ends before its schedule does.
+
+    Args:
+        part: how much of the schedule the run goes through, at most 1.
+    """
+
+    part: float = 1.0
+
+    def rate(self, done: float) -> float:
+        """The learning rate when the fraction ``done`` of the run is over."""
+        return super().rate(done * self.part)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dynamics(TrainedNetwork):
     """One run's signals, float32 [N] each, by the names of :func:`attar.resources.recording.signals`.
 
@@ -37,14 +53,16 @@ class Dynamics(TrainedNetwork):
     before the update, batch statistics. In the view ``eval`` the same batch passes the same weights once more, not
     transformed and in evaluation mode, which costs a forward. The scores differ.
 
-    Cost: that of training, a third more in the view ``eval``; about 66 + 4 window bytes an example, and 4 K more for
-    distributions.
+    Cost: that of training, a third more in the view ``eval``; 64 bytes an example, with a window 12 and 4 for each of its
+    epochs more, for distributions 4 (K + window) more.
     """
 
     number: int = 0
     "Which run: another number has other first weights, orders and transforms."
     epochs: int = 30
     "Passes over the real set."
+    course: int = 0
+    "Epochs over which the learning rate falls to 0, of which the first ``epochs`` are trained; 0: as many as are trained."
     view: str = "train"
     "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
     window: int = 0
@@ -53,6 +71,8 @@ class Dynamics(TrainedNetwork):
     "Compare the distributions of successive epochs, for TDDS."
     chosen: tuple[int, ...] = ()
     "Epochs, from 1, whose EL2N is averaged; empty for all."
+
+    schema: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -65,11 +85,19 @@ class Dynamics(TrainedNetwork):
             raise UsageError(
                 f"window={self.window} is longer than epochs={self.epochs}; raise --epochs or lower --window"
             )
+        if self.course and self.course < self.epochs:
+            raise UsageError(
+                f"course={self.course} is shorter than epochs={self.epochs}; raise --course, or give 0 for as many"
+            )
         wrong = [e for e in self.chosen if not 1 <= e <= self.epochs]
         if wrong:
             raise UsageError(
                 f"epoch {wrong[0]} is none of the epochs 1 to {self.epochs}; choose others or raise --epochs"
             )
+
+    @property
+    def _opt(self) -> Opt:
+        return Opening(**vars(super()._opt), part=self.epochs / self.course if self.course else 1.0)
 
     @property
     def name(self) -> str:  # type: ignore[override]  # every run has a place of its own
@@ -129,8 +157,8 @@ class Dynamics(TrainedNetwork):
         """That of training, a forward more in the view ``eval``, and the statistics."""
         own = super().cost(real, budget)
         share = 8 / 6 if self.view == "eval" else 1.0
-        numbers = 66 + 4 * self.window + (4 * real.n_classes if self.distributions else 0)
-        return Cost(flops_per_step=share * own.flops_per_step, memory=own.memory + float(numbers) * len(real))
+        seen = recording.size(window=self.window, classes=real.n_classes if self.distributions else 0)
+        return Cost(flops_per_step=share * own.flops_per_step, memory=own.memory + float(seen) * len(real))
 
     def _own(self, seeds: Seeds) -> Seeds:
         """Seeds that belong to this run's number at the same place."""

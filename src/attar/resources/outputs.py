@@ -41,6 +41,7 @@ class Outputs(Resource):
     "Largest batch of the training."
 
     name: ClassVar[str] = "outputs"
+    schema: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         self.needs()  # refuses impossible training at once
@@ -72,12 +73,12 @@ class Outputs(Resource):
         params = {name: value.to(real.device) for name, value in res[TrainedNetwork.name].items()}
         with torch.no_grad():
             logits = fast(net.__call__)(params, real.draw(index), train=False).float().cpu()
-        finite(logits, index, self.epochs)
+        finite(logits, index, self.epochs - 1)  # of the last one
         return {"index": index, "logits": logits, "target": real.labels[index]}
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """Notes the block."""
-        device = state["epoch"].device
+        device = state["real"].device
         new = recording.facts(batch["logits"], batch["target"])
         return recording.fold(
             state, batch["index"].to(device), {name: value.to(device) for name, value in new.items()}, epoch=0
@@ -90,4 +91,5 @@ class Outputs(Resource):
     def cost(self, real: RealSet, budget: Budget | None = None) -> Cost:
         """A forward of a block; its activations and the statistics."""
         net, block = net_of(self.net, real), min(BLOCK, len(real))
-        return Cost(flops_per_step=2.0 * net.macs * block, memory=66.0 * len(real) + block * activation_bytes(net))
+        memory = float(recording.size()) * len(real) + block * activation_bytes(net)
+        return Cost(flops_per_step=2.0 * net.macs * block, memory=memory)

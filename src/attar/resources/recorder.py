@@ -22,6 +22,9 @@ from attar.io import atomic
 from attar.method import State
 from attar.resources import recording
 
+TOGETHER = 8192
+"""Rows that are held at most until they are folded."""
+
 
 class Recorder:
     """Statistics of every example over the epochs of a training.
@@ -48,6 +51,8 @@ class Recorder:
         chosen: Collection[int] = (),
         worker: bool = False,
     ) -> None:
+        if isinstance(examples, int) and examples < 0:
+            raise UsageError(f"examples={examples} is less than none; give how many there are, or their ids")
         self.ids = torch.arange(examples) if isinstance(examples, int) else whole(examples, "ids")
         self._sorted, self._order = self.ids.sort()
         if len(self.ids) > 1 and bool((self._sorted[1:] == self._sorted[:-1]).any()):
@@ -60,6 +65,7 @@ class Recorder:
         self.epoch = 0
         self._state = recording.start(len(self.ids), window=window, classes=classes)
         self._journal: list[tuple[int, torch.Tensor, State]] = []
+        self._held: list[tuple[torch.Tensor, State]] = []  # of this epoch, not yet in the state
 
     def update(self, ids: Any, logits: torch.Tensor, targets: Any) -> None:
         """One batch.
@@ -77,16 +83,17 @@ class Recorder:
                 f"logits of shape {list(logits.shape)} beside {len(ids)} ids and {len(targets)} targets; expected one row "
                 f"of {self.classes or 'two or more'} classes for each id"
             )
+        rows = self._rows(ids)
         self._check(ids, logits, targets)
-        rows = self._order[torch.searchsorted(self._sorted, ids)]
         new = recording.facts(logits, targets, distribution=bool(self.classes))
         if self.worker:
             self._journal.append((self.epoch, rows, new))
         else:
-            self._fold(self.epoch, rows, new)
+            self._take(rows, new)
 
     def end_epoch(self) -> None:
         """The next update belongs to the next epoch."""
+        self._fold()
         self.epoch += 1
 
     def finish(self) -> State:
@@ -98,6 +105,7 @@ class Recorder:
         """
         if self.worker:
             raise UsageError("this recorder is one of several workers; call Recorder.merge with all of them")
+        self._fold()
         return recording.signals(self._state)
 
     def save(self, path: str | Path) -> None:
@@ -125,18 +133,37 @@ class Recorder:
                 raise UsageError("the workers' recorders differ in their ids or settings; make them alike")
         made = cls(first.ids, window=first.window, classes=first.classes, chosen=first.chosen)
         for epoch, rows, new in sorted((entry for w in workers for entry in w._journal), key=lambda entry: entry[0]):
-            made._fold(epoch, rows, new)
-        made.epoch = max(w.epoch for w in workers)
+            while made.epoch < epoch:
+                made.end_epoch()
+            made._take(rows, new)
+        while made.epoch < max(w.epoch for w in workers):
+            made.end_epoch()
         return made
 
-    def _fold(self, epoch: int, rows: torch.Tensor, new: State) -> None:
-        recording.fold(self._state, rows, new, epoch=epoch, chosen={e - 1 for e in self.chosen})
+    def _take(self, rows: torch.Tensor, new: State) -> None:
+        """Holds the facts of a batch of this epoch; many batches are folded at once, as a call costs more than a row."""
+        self._held.append((rows, new))
+        if sum(len(rows) for rows, _ in self._held) >= TOGETHER:
+            self._fold()
 
-    def _check(self, ids: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    def _fold(self) -> None:
+        """Puts what is held into the state."""
+        if self._held:
+            rows, new = zip(*self._held)
+            facts = {name: torch.cat([one[name] for one in new]) for name in new[0]}
+            chosen = {e - 1 for e in self.chosen}
+            recording.fold(self._state, torch.cat(rows), facts, epoch=self.epoch, chosen=chosen)
+            self._held.clear()
+
+    def _rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """The place of each id: int64 [B] -> [B]."""
         place = torch.searchsorted(self._sorted, ids).clamp(max=max(0, len(self.ids) - 1))
         unknown = ids[self._sorted[place] != ids] if len(self.ids) else ids
         if len(unknown):
             raise DataError(f"the id {int(unknown[0])} is none of the {len(self.ids)} recorded examples; check the ids")
+        return self._order[place]
+
+    def _check(self, ids: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
         wrong = torch.nonzero((targets < 0) | (targets >= logits.shape[1])).flatten()
         if len(wrong):
             at = int(wrong[0])
@@ -156,7 +183,10 @@ def whole(values: Any, name: str) -> torch.Tensor:
     Raises:
         DataError: other numbers, or another shape.
     """
-    found = torch.as_tensor(values).cpu()
+    try:
+        found = torch.as_tensor(values).cpu()
+    except (TypeError, ValueError, RuntimeError, OverflowError) as e:
+        raise DataError(f"{name} are no numbers ({str(e).splitlines()[0]}); expected whole numbers in one row") from e
     if found.ndim != 1 or found.is_floating_point() or found.is_complex() or found.dtype == torch.bool:
         raise DataError(f"{name} are {found.dtype} of shape {list(found.shape)}; expected whole numbers in one row")
     return found.long()

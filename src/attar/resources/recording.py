@@ -7,8 +7,9 @@ For the logits z of an example with label y, p = softmax(z), in one epoch:
 An example counts once an epoch: what is shown of it again in the same epoch changes nothing, be it in a batch, in a later one
 or on another worker. So every mean is over epochs, and a set that a sampler pads with repeats gives what the set gives.
 
-The state is N rows of numbers: 66 bytes an example and 4 for each place of a window, whatever the number of epochs; K more
-numbers an example where distributions are compared (TDDS). Nothing is kept of the epochs themselves.
+The state is N rows of numbers, whatever the number of epochs: 64 bytes an example; with a window 12 more and 4 for each of
+its places; where distributions are compared (TDDS) 4 for each of the K classes in place of the 12. Nothing is kept of the
+epochs themselves. The numbers of an example lie side by side, so that a batch is fetched and put back as whole rows.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ MEANS = ("margin", "margin_probability", "loss")
 """Facts of which the mean over the epochs is kept, as sums."""
 LAST = ("entropy", "gap", "doubt")
 """Facts of the latest epoch alone."""
+WHOLE = ("epoch", "count", "right", "forgot", "chosen", "was_right", "learned")
+"""Columns of ``whole``."""
+REAL = ("mean", "spread", *MEANS, "el2n", *LAST)
+"""First columns of ``real``."""
+RINGED = ("deviation", "deviation_last", "dual")
+"""Its further columns beside a ring of probabilities; beside distributions there is one, ``tdds``."""
 
 
 def start(n: int, *, window: int = 0, classes: int = 0) -> State:
@@ -38,25 +45,29 @@ def start(n: int, *, window: int = 0, classes: int = 0) -> State:
         window: epochs of a window (``dyn_unc``, ``dual``, ``tdds``); 0 for none.
         classes: K, where distributions are compared (``tdds``); else 0.
     """
-    whole = {name: torch.zeros(n, dtype=torch.int32) for name in ("count", "right", "forgot", "chosen")}
-    real = ("mean", "spread", *MEANS, "el2n", *LAST)
-    state: State = {
-        "epoch": torch.full((n,), -1, dtype=torch.int32),
-        **whole,
-        **{name: torch.zeros(n) for name in real},
-        "was_right": torch.zeros(n, dtype=torch.bool),
-        "learned": torch.zeros(n, dtype=torch.bool),
-    }
+    whole = torch.zeros(n, len(WHOLE), dtype=torch.int32)
+    whole[:, 0] = -1  # no epoch
+    state: State = {"whole": whole, "real": torch.zeros(n, len(REAL) + len(_more(window, classes)))}
     if window and not classes:
-        state |= {"ring": torch.zeros(n, window)}  # probabilities of the label, by epoch modulo window
-        state |= {name: torch.zeros(n) for name in ("deviation", "deviation_last", "dual")}
+        state["ring"] = torch.zeros(n, window)  # probabilities of the label, by epoch modulo window
     if classes:
-        state |= {
-            "before": torch.zeros(n, classes),
-            "changes": torch.zeros(n, max(1, window - 1)),
-            "tdds": torch.zeros(n),
-        }
+        state |= {"before": torch.zeros(n, classes), "changes": torch.zeros(n, max(1, window - 1))}
     return state
+
+
+def size(*, window: int = 0, classes: int = 0) -> int:
+    """Bytes an example of :func:`start`."""
+    return sum(v.element_size() * v.shape[1] for v in start(0, window=window, classes=classes).values())
+
+
+def _more(window: int, classes: int) -> tuple[str, ...]:
+    return ("tdds",) if classes else RINGED if window else ()
+
+
+def columns(state: State) -> State:
+    """The statistics by name: [N] each, parts of ``state`` that change with it."""
+    more = _more("ring" in state, "before" in state)
+    return dict(zip(WHOLE, state["whole"].unbind(1))) | dict(zip((*REAL, *more), state["real"].unbind(1)))
 
 
 def facts(logits: torch.Tensor, targets: torch.Tensor, *, distribution: bool = False) -> State:
@@ -76,14 +87,14 @@ def facts(logits: torch.Tensor, targets: torch.Tensor, *, distribution: bool = F
     log = z.log_softmax(1)
     q = log.exp()
     p = q.gather(1, y)[:, 0]
-    other = log.scatter(1, y, -torch.inf).max(1).values  # the strongest wrong class
+    own, other = log.gather(1, y)[:, 0], log.scatter(1, y, -torch.inf).amax(1)  # the label, the strongest wrong class
     two = q.topk(2, dim=1).values
     found: State = {
         "p": p,
-        "margin": log.gather(1, y)[:, 0] - other,  # logits less one and the same number
+        "margin": own - other,  # logits less one and the same number
         "margin_probability": p - other.exp(),
         "el2n": q.scatter_add(1, y, -torch.ones_like(y, dtype=q.dtype)).norm(dim=1),
-        "loss": -log.gather(1, y)[:, 0],
+        "loss": -own,
         "entropy": -(q * log).sum(1),
         "gap": two[:, 0] - two[:, 1],
         "doubt": 1 - two[:, 0],
@@ -102,30 +113,43 @@ def fold(state: State, rows: torch.Tensor, new: State, *, epoch: int, chosen: Co
         epoch: from 0, never falling.
         chosen: epochs whose EL2N is summed, from 0; empty for all.
     """
-    fresh = _first(rows) & (state["epoch"][rows] != epoch)
-    rows, new = rows[fresh], {name: value[fresh] for name, value in new.items()}
-    count = state["count"][rows] + 1
+    whole = state["whole"].index_select(0, rows)  # [B, 7]
+    fresh = whole[:, 0] != epoch
+    if _repeated(rows):
+        fresh &= _first(rows)
+    if not bool(fresh.all()):
+        rows, whole, new = rows[fresh], whole[fresh], {name: value[fresh] for name, value in new.items()}
+    real = state["real"].index_select(0, rows)  # [B, 9 and more]
+    counts = not chosen or epoch in chosen
+    _counted(whole, new["correct"].int(), epoch, counts)
+    count = whole[:, 1]
     if "ring" in state:
-        _window(state, rows, new["p"], count)
+        _window(state["ring"], rows, real[:, -3:], new["p"], count)
     if "before" in state:
-        _change(state, rows, new["probability"], count)
-    gap = new["p"] - state["mean"][rows]  # Welford: no difference of large sums
-    state["mean"][rows] += (gap / count).to(state["mean"].dtype)
-    state["spread"][rows] += (gap * (new["p"] - state["mean"][rows])).to(state["spread"].dtype)
-    for name in MEANS:
-        state[name][rows] += new[name].to(state[name].dtype)
-    if not chosen or epoch in chosen:
-        state["el2n"][rows] += new["el2n"].to(state["el2n"].dtype)
-        state["chosen"][rows] += 1
-    for name in LAST:
-        state[name][rows] = new[name].to(state[name].dtype)
-    state["right"][rows] += new["correct"].int()
-    state["forgot"][rows] += (state["was_right"][rows] & ~new["correct"]).int()
-    state["was_right"][rows] = new["correct"]
-    state["learned"][rows] |= new["correct"]
-    state["count"][rows] = count
-    state["epoch"][rows] = epoch
+        _change(state, rows, real[:, -1], new["probability"], count)
+    mean, spread, _, _, _, el2n, *_ = real.unbind(1)
+    gap = new["p"] - mean  # Welford: no difference of large sums
+    mean += (gap / count).to(real.dtype)
+    spread += (gap * (new["p"] - mean)).to(real.dtype)
+    real[:, 2:5] += torch.stack([new[name] for name in MEANS], 1).to(real.dtype)
+    if counts:
+        el2n += new["el2n"].to(real.dtype)
+    real[:, 6:9] = torch.stack([new[name] for name in LAST], 1)
+    state["whole"].index_copy_(0, rows, whole)
+    state["real"].index_copy_(0, rows, real)
     return state
+
+
+def _counted(whole: torch.Tensor, correct: torch.Tensor, epoch: int, chosen: bool) -> None:
+    """Counts an epoch, int32 [B] whether it was answered right, in the rows [B, 7] of ``whole``."""
+    at, count, right, forgot, counted, was_right, learned = whole.unbind(1)
+    at.fill_(epoch)
+    count += 1
+    right += correct
+    forgot += was_right > correct
+    counted += int(chosen)
+    was_right.copy_(correct)
+    learned |= correct
 
 
 def signals(state: State) -> State:
@@ -139,70 +163,84 @@ def signals(state: State) -> State:
     Raises:
         DataError: an example that was never seen, or in fewer epochs than a window needs.
     """
-    count = state["count"]
+    kept = columns(state)
+    count = kept["count"]
     _enough(count, 1, "in no epoch")
-    n = count.to(state["mean"].dtype)
+    n = count.to(state["real"].dtype)
     found = {
-        "confidence": state["mean"],
-        "variability": (state["spread"].clamp(min=0) / n).sqrt(),
-        "correctness": state["right"].to(n.dtype),
-        "forgetting": state["forgot"].to(n.dtype),
-        "learned": state["learned"].to(n.dtype),
+        "confidence": kept["mean"],
+        "variability": (kept["spread"].clamp(min=0) / n).sqrt(),
+        "correctness": kept["right"].to(n.dtype),
+        "forgetting": kept["forgot"].to(n.dtype),
+        "learned": kept["learned"].to(n.dtype),
         "epochs": n,
-        "aum": state["margin"] / n,
-        "aum_probability": state["margin_probability"] / n,
-        "el2n": state["el2n"] / state["chosen"].clamp(min=1),
-        "loss": state["loss"] / n,
-        "entropy": state["entropy"],
-        "margin": state["gap"],
-        "least_confidence": state["doubt"],
+        "aum": kept["margin"] / n,
+        "aum_probability": kept["margin_probability"] / n,
+        "el2n": kept["el2n"] / kept["chosen"].clamp(min=1),
+        "loss": kept["loss"] / n,
+        "entropy": kept["entropy"],
+        "margin": kept["gap"],
+        "least_confidence": kept["doubt"],
     }
-    return {name: value.clone() for name, value in (found | _windowed(state, count)).items()}
+    return {name: value.clone() for name, value in (found | _windowed(state, kept)).items()}
 
 
-def _windowed(state: State, count: torch.Tensor) -> State:
-    """The signals of windows, where there are any."""
+def _windowed(state: State, kept: State) -> State:
+    """The signals of windows, where there are any, from the state and its columns."""
+    count = kept["count"]
     if "before" in state:
         window = state["changes"].shape[1] + 1
         _enough(count, window, f"in too few epochs for a window of {window}")
-        return {"tdds": state["tdds"]}
+        return {"tdds": kept["tdds"]}
     if "ring" not in state:
         return {}
     window = state["ring"].shape[1]
     _enough(count, window, f"in too few epochs for a window of {window}")
-    windows = (count - window + 1).to(state["mean"].dtype)
-    found = {"dual": state["dual"] / windows}
+    windows = (count - window + 1).to(state["real"].dtype)
+    found = {"dual": kept["dual"] / windows}
     if bool((windows > 1).all()):  # Dyn-Unc leaves the last window out
-        found["dyn_unc"] = (state["deviation"] - state["deviation_last"]) / (windows - 1)
+        found["dyn_unc"] = (kept["deviation"] - kept["deviation_last"]) / (windows - 1)
     return found
 
 
-def _window(state: State, rows: torch.Tensor, p: torch.Tensor, count: torch.Tensor) -> None:
-    """Puts p [B] into the ring and adds the window that it ends, where it is full."""
-    size = state["ring"].shape[1]
-    state["ring"][rows, ((count - 1) % size).long()] = p.to(state["ring"].dtype)
-    full = rows[count >= size]
-    ring = state["ring"][full]  # [B', J]
-    deviation = ((ring - ring.mean(1, keepdim=True)).square().sum(1) / (size - 1)).sqrt()
-    state["deviation"][full] += deviation
-    state["deviation_last"][full] = deviation
-    state["dual"][full] += deviation * (1 - ring.mean(1))
+def _window(ring: torch.Tensor, rows: torch.Tensor, kept: torch.Tensor, p: torch.Tensor, count: torch.Tensor) -> None:
+    """Puts p [B] into the ring [N, J] and adds the window that it ends, where it is full, to ``kept`` [B, 3]."""
+    size = ring.shape[1]
+    ring[rows, ((count - 1) % size).long()] = p.to(ring.dtype)
+    full = count >= size
+    if not bool(full.any()):
+        return
+    own = ring.index_select(0, rows)  # [B, J]
+    mean = own.mean(1)
+    deviation = ((own - mean[:, None]).square().sum(1) / (size - 1)).sqrt()
+    total, last, dual = kept.unbind(1)
+    total += deviation.where(full, 0.0)
+    dual += (deviation * (1 - mean)).where(full, 0.0)
+    last.copy_(deviation.where(full, last))
 
 
-def _change(state: State, rows: torch.Tensor, q: torch.Tensor, count: torch.Tensor) -> None:
-    """TDDS for q [B, K]: the change since the epoch before into the ring, and the window that it ends into the average.
+def _change(state: State, rows: torch.Tensor, tdds: torch.Tensor, q: torch.Tensor, count: torch.Tensor) -> None:
+    """TDDS for q [B, K]: the change since the epoch before into the ring, and the window that it ends into ``tdds`` [B].
 
     v = || kl - mean kl ||,  s <- (1 - a) s + a v
     """
-    size = state["changes"].shape[1]
-    q, again = q.to(state["before"].dtype), count > 1
-    kl = (q * ((q + EPS).log() - (state["before"][rows] + EPS).log())).abs().sum(1)  # [B]
-    state["changes"][rows[again], ((count[again] - 2) % size).long()] = kl[again]
-    state["before"][rows] = q
-    full = rows[count > size]
-    ring = state["changes"][full]  # [B', J - 1]
-    v = (ring - ring.mean(1, keepdim=True)).norm(dim=1)
-    state["tdds"][full] = (1 - DECAY) * state["tdds"][full] + DECAY * v
+    changes = state["changes"]
+    size, q = changes.shape[1], q.to(changes.dtype)
+    kl = (q * ((q + EPS).log() - (state["before"].index_select(0, rows) + EPS).log())).abs().sum(1)  # [B]
+    changes[rows, ((count - 2) % size).long()] = kl.where(count > 1, 0.0)  # in the first epoch there is no change yet
+    state["before"].index_copy_(0, rows, q)
+    full = count > size
+    if not bool(full.any()):
+        return
+    own = changes.index_select(0, rows)  # [B, J - 1]
+    v = (own - own.mean(1, keepdim=True)).norm(dim=1)
+    tdds.copy_(((1 - DECAY) * tdds + DECAY * v).where(full, tdds))
+
+
+def _repeated(rows: torch.Tensor) -> bool:
+    """Whether some row stands there more than once: int64 [B]."""
+    order = rows.sort().values
+    return bool((order[1:] == order[:-1]).any())
 
 
 def _first(rows: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,8 @@ kept is drawn with a chance that moves from uncertain to easy examples as fewer 
     chance_i = score_i Beta(mean p_y; a, b) / sum,  a and b by the share kept (see the rule beta)
 
 Differs from the official code, which multiplies the spread by ten, keeps the probabilities of all epochs, and draws from
-numpy's global generator; the chance of an example is the same.
+numpy's global generator; the chance of an example is the same. As there, the first T of 200 epochs are watched; but their
+images are not transformed, where the authors crop and mirror them.
 
 With ``rule=beta`` (``cd`` 5.5 on CIFAR-10, 4 on CIFAR-100, 11 on ImageNet in the paper) chance decides; ``rule=top``
 keeps the highest scores, the paper's DUAL without sampling.
@@ -55,8 +56,10 @@ class DUAL(Method):
     "The network that is watched."
     epochs: int = 30
     "Epochs of its training, T."
+    course: int = 200
+    "Epochs over which its learning rate would fall to 0; the first of them are watched. 0: as many as are trained."
     lr: float = 0.01
-    "Learning rate of its training, falling to 0 along a cosine."
+    "Learning rate of its training, falling along a cosine."
     batch: int = 256
     "Largest batch of its training."
     runs: int = 1
@@ -76,7 +79,8 @@ class DUAL(Method):
 
     def needs(self) -> tuple[Any, ...]:
         """The runs, where no signals are given."""
-        training = {"net": self.net, "epochs": self.epochs, "lr": self.lr, "batch": self.batch, "view": self.view}
+        training = {"net": self.net, "epochs": self.epochs, "course": self.course, "lr": self.lr, "batch": self.batch}
+        training |= {"view": self.view}
         return () if self.signals else dynamics(self.runs, **training, window=self.window)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:

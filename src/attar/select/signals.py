@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,6 +63,9 @@ def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:
         if name not in table:
             hint = nearest(name, there) if there else "it has none"
             raise DataError(f"{where} has no column '{name}', which this method reads; {hint}")
+    single = next((name for name, values in table.items() if not values.ndim), None)
+    if single is not None:
+        raise DataError(f"'{single}' of {where} is a single value; expected one number an example")
     lengths = {name: len(values) for name, values in table.items()}
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of {where} have different lengths: {lengths}; give one value an example in each")
@@ -92,7 +96,7 @@ def read(path: Path, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], lis
             return ({names[0]: content}, [names[0]]) if len(names) == 1 else ({}, [])
         with content:
             return {name: content[name] for name in content.files if name in wanted}, content.files
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile) as e:
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"{path} is not a readable file of arrays ({e}); save it again") from e
     except ValueError as e:  # numpy's words advise to load what may run code
         raise DataError(f"{path} is not a file of plain arrays; save it again with numpy.savez") from e

@@ -9,6 +9,7 @@ keep those whose contribution varies within a window (second depth), late window
 
 Differs from the official code, which keeps the logits of all epochs (460 GB on ImageNet); the sum is an exponential moving
 average that starts at 0, so that one distribution and J - 1 numbers an example are enough, and the same numbers come out.
+As there, the first T of 200 epochs are watched; but their images are not transformed, where the authors crop and mirror them.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
 ``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
@@ -56,8 +57,10 @@ class TDDS(Method):
     "The network that is watched."
     epochs: int = 30
     "Epochs of its training whose distributions are compared, T."
+    course: int = 200
+    "Epochs over which its learning rate would fall to 0; the first of them are watched. 0: as many as are trained."
     lr: float = 0.01
-    "Learning rate of its training, falling to 0 along a cosine."
+    "Learning rate of its training, falling along a cosine."
     batch: int = 256
     "Largest batch of its training."
     runs: int = 1
@@ -79,7 +82,8 @@ class TDDS(Method):
 
     def needs(self) -> tuple[Any, ...]:
         """The runs, where no signals are given."""
-        training = {"net": self.net, "epochs": self.epochs, "lr": self.lr, "batch": self.batch, "view": self.view}
+        training = {"net": self.net, "epochs": self.epochs, "course": self.course, "lr": self.lr, "batch": self.batch}
+        training |= {"view": self.view}
         return () if self.signals else dynamics(self.runs, **training, window=self.window, distributions=True)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
