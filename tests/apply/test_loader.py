@@ -15,8 +15,10 @@ from attar.apply.adaptive import by_gradients, linear, seen
 from attar.apply.loader import WeightedLoader, chosen, subset, weighted_mean
 from attar.budget import Budget
 from attar.errors import AttarError, DataError, UsageError
+from attar.method import Method
 from attar.resources.gradients import residuals
 from attar.select.active import Active
+from attar.select.grand import GraNd
 
 
 class Pairs(torch.utils.data.Dataset[Any]):
@@ -219,8 +221,8 @@ def test_the_model_is_seen_as_it_is_and_left_so() -> None:
         assert torch.allclose(torch.autograd.grad(loss, model.head.weight)[0], grads[i], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["glister", "gradmatch", "craig"])
-def test_methods_choose_again_by_the_network_as_it_is(name: str) -> None:
+@pytest.mark.parametrize("name", ["glister", "gradmatch", "craig", GraNd(networks=1)])
+def test_methods_choose_again_by_the_network_as_it_is(name: str | Method) -> None:
     torch.manual_seed(1)
     model, data = Small(), Pairs()
     refresh = by_gradients(name, model, data, Budget(rows=6), batch=8)

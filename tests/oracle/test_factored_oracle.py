@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +21,7 @@ from attar.real.realset import RealSet
 from attar.resources.gradients import Gradients, Replica, parts, residuals, taught
 from attar.resources.network import TrainedNetwork
 from attar.seeds import Seeds
-from attar.select.factored import Factors, correlation, distances, factors_of, inner, norms, own_rows, total
+from attar.select.factored import Factors, correlation, distances, factors_of, inner, norms, total
 from attar.select.grand import GraNd
 from attar.testing.toys import toy, unlabelled
 
@@ -60,7 +63,7 @@ def test_factors_are_the_gradient_of_a_linear_head() -> None:
 
 
 def test_every_product_is_that_of_the_outer_products() -> None:
-    (x, labels), (y, _) = random(), random(7, seed=2)
+    (x, _), (y, _) = random(), random(7, seed=2)
     gx, gy = outer(x), outer(y)
     assert torch.allclose(inner(x, y), gx @ gy.T, atol=1e-12)
     assert torch.allclose(norms(x), gx.norm(dim=1))
@@ -69,8 +72,6 @@ def test_every_product_is_that_of_the_outer_products() -> None:
     assert torch.allclose(total(x).flatten(), gx.sum(0), atol=1e-12)
     m = torch.randn(3, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     assert torch.allclose(correlation(x, m), gx @ m.flatten(), atol=1e-12)
-    rows = gx.reshape(12, 3, 6)
-    assert torch.allclose(own_rows(x, labels), rows[torch.arange(12), labels], atol=1e-15)
     assert torch.allclose(x.at(torch.tensor([2, 5])).a, x.a[[2, 5]])
 
 
@@ -80,10 +81,21 @@ def test_a_constant_on_all_logits_changes_nothing() -> None:
     assert torch.allclose(residuals(logits, labels).sum(1), torch.zeros(6).double(), atol=1e-12)
 
 
+@dataclass(frozen=True)
+class Asks:
+    """Anything that needs some resources."""
+
+    asked: tuple[Gradients, ...]
+
+    def needs(self) -> tuple[Gradients, ...]:
+        return self.asked
+
+
 @pytest.fixture(scope="module")
 def built() -> tuple[RealSet, GraNd, Resources]:
     method = GraNd(net=NET, epochs=1, networks=2)
-    return toy(), method, trial.resources(method, toy())
+    factors = Asks((Gradients(net=NET, epochs=1, number=0), Gradients(net=NET, epochs=1, number=1)))
+    return toy(), method, {**trial.resources(factors, toy()), **trial.resources(method, toy())}
 
 
 def test_the_resource_holds_what_the_trained_network_says(built: tuple[RealSet, GraNd, Resources]) -> None:
@@ -104,6 +116,10 @@ def test_grand_is_the_mean_length_and_keeps_the_longest(built: tuple[RealSet, Gr
     real, method, res = built
     lengths = [outer(factors_of(real, res, torch.arange(len(real)), i)).norm(dim=1) for i in (0, 1)]
     wanted = torch.stack(lengths).double().mean(0)
+    for number, length in enumerate(lengths):
+        kept = res[f"gradient-norms-{number}"]
+        assert set(kept) == {"norm", "held"} and torch.allclose(kept["norm"], length, rtol=1e-5)
+    assert method.cost(real, Budget(rows=9)).memory < 30 * len(real)
     state = dataclasses.replace(method, balanced=False).init(real, Budget(rows=9), Seeds(), res)
     assert torch.allclose(state["gain"].double(), wanted[state["picked"]], rtol=1e-5)
     assert set(state["picked"].tolist()) == set(wanted.argsort(descending=True)[:9].tolist())
@@ -122,12 +138,52 @@ def test_ties_go_to_the_lower_id_where_no_gradient_is_left() -> None:
 def test_untrained_networks_are_asked_where_there_are_no_epochs() -> None:
     real, spec = toy(), Gradients(net=NET, epochs=0, number=1)
     assert spec.needs() == ()
-    made = trial.resources(GraNd(net=NET, epochs=0, networks=2), real)
+    made = trial.resources(Asks((spec,)), real)
     net = net_of(NET, real)
     x = real.draw(torch.tensor([4]))
+    logits = net(net.init(Seeds(0).at("gradients-1")), x, train=False)
+    assert torch.allclose(made["gradients-1"]["logits"][4], logits[0], atol=1e-5)
+    lengths = trial.resources(GraNd(net=NET, epochs=0, networks=2), real)["gradient-norms-1"]["norm"]
+    assert torch.allclose(lengths, norms(factors_of(real, made, torch.arange(len(real)), 1)), rtol=1e-5)
     assert torch.allclose(
-        made["gradients-1"]["logits"][4], net(net.init(Seeds(0).at("gradients-1")), x, train=False)[0], atol=1e-5
+        made["gradients-1"]["hidden"][4], net.features(net.init(Seeds(0).at("gradients-1")), x, train=False)[0]
     )
+
+
+class Headed(torch.nn.Module):
+    """A network without a method ``features``: what enters its last linear layer is taken."""
+
+    def __init__(self, *, channels: int, size: tuple[int, int], classes: int) -> None:
+        super().__init__()
+        self.body, self.head = (
+            torch.nn.Conv2d(channels, 2, 3),
+            torch.nn.Linear(2 * (size[0] - 2) * (size[1] - 2), classes),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x).flatten(1))
+
+
+def counted(work: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    """The same work, noted down."""
+
+    def noted(*args: Any) -> Any:
+        calls.append(1)
+        return work(*args)
+
+    return noted
+
+
+@pytest.mark.parametrize("net", [NET, "resnet8", Headed])
+def test_logits_and_features_come_from_one_forward(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = toy(), net_of(net, toy())
+    convolutions: list[int] = []
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", counted(torch.nn.Conv2d.forward, convolutions))
+    params, x = made.init(Seeds(0)), real.draw(torch.arange(5))
+    logits, hidden = made.both(params, x, train=False)
+    once = len(convolutions)
+    assert torch.equal(logits, made(params, x, train=False)) and len(convolutions) == 2 * once > 0
+    assert torch.equal(hidden, made.features(params, x, train=False))
 
 
 def test_a_network_does_not_see_what_is_held_out() -> None:
@@ -160,3 +216,8 @@ def test_what_cannot_be_is_refused() -> None:
     res = {"gradients-0": {"logits": logits, "hidden": torch.zeros(len(real), 2)}}
     with pytest.raises(DataError, match=rf"id {int(real.ids[11])} \(row 11"):
         factors_of(real, res, torch.arange(len(real)))
+    norm = torch.ones(len(real))
+    norm[11] = torch.inf
+    method = GraNd(net=NET, epochs=0, networks=1)
+    with pytest.raises(DataError, match=rf"id {int(real.ids[11])} \(row 11 of toy\) is not finite"):
+        method.init(real, Budget(rows=3), Seeds(), {"gradient-norms-0": {"norm": norm}})

@@ -24,7 +24,7 @@ from attar.budget import Budget
 from attar.errors import UsageError
 from attar.method import Method
 from attar.real.realset import RealSet
-from attar.resources.gradients import Gradients, name_of, parts
+from attar.resources.gradients import Gradients, parts
 from attar.resources.resource import needed
 from attar.seeds import Seeds
 
@@ -60,14 +60,14 @@ def by_gradients(
             f"method '{method if isinstance(method, str) else registry.name_of(type(made))}' does not choose by the gradients "
             "of one network; take glister, gradmatch or craig, or write a function of your own as refresh"
         )
-    held, layer = gradients[0].held, linear(model, head)
+    asked, layer = gradients[0], linear(model, head)
 
     def refresh(epoch: int) -> Chosen:
         logits, hidden, labels = seen(model, layer, dataset, batch)
         real = examples(labels, logits.shape[1])
         judges = torch.zeros(len(labels), dtype=torch.bool)
-        judges[parts(real, held, seed)[1]] = True
-        res = {name_of(gradients[0].number): {"logits": logits, "hidden": hidden, "held": judges}}
+        judges[parts(real, asked.held, seed)[1]] = True
+        res = {asked.name: {**asked.kept(logits, hidden, labels), "held": judges}}
         state = made.init(real, budget, Seeds(seed).at("refresh", epoch), res)
         rows = made.finish(state, res)
         assert rows.picked is not None  # a selector

@@ -20,9 +20,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from attar.errors import UsageError
+from attar.nets.layers import Classifier
 from attar.seeds import Seeds
 
-Want = Literal["logits", "features", "layers"]
+Want = Literal["logits", "features", "both", "layers"]
 Params = dict[str, torch.Tensor]
 """Parameters and buffers of one network by name."""
 
@@ -48,18 +49,21 @@ class Skeleton(nn.Module):
         self._seen.append(args[0])
 
     def forward(self, x: torch.Tensor, want: Want) -> Any:
-        """[B, C, H, W] -> logits [B, K], features [B, D], or layers: maps [B, C', H', W'] and features."""
+        """[B, C, H, W] -> logits [B, K], features [B, D], both, or layers: maps [B, C', H', W'] and features."""
         if want == "layers":
             maps, last = self.net.layers(x)  # type: ignore[operator]  # checked by the caller
             return list(maps), last.flatten(1)
+        if want == "both" and isinstance(self.net, Classifier):
+            seen = self.net.features(x)
+            return self.net.classifier(seen), seen
         if want == "features" and not self._tapped:
             return self.net.features(x).flatten(1)  # type: ignore[operator]  # checked when the net was built
         logits = self.net(x)
         if not self._tapped:
-            return logits
-        seen = self._seen[-1]
+            return (logits, self.net.features(x).flatten(1)) if want == "both" else logits  # type: ignore[operator]
+        seen = self._seen[-1].flatten(1)
         self._seen.clear()
-        return seen.flatten(1) if want == "features" else logits
+        return {"logits": logits, "features": seen, "both": (logits, seen)}[want]
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,25 @@ class Net:
         self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True
     ) -> torch.Tensor:
         """[B, C, H, W] -> what the last linear layer sees, [B, D]; arguments as for a call."""
+        self._needs_features()
+        return self._enter(params, x, train, update, "features")
+
+    def both(
+        self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, C, H, W] -> logits [B, K] and features [B, D]; arguments as for a call.
+
+        One forward gives both, but for a module of one's own with a method ``features``, which may differ from its forward.
+        """
+        self._needs_features()
+        return self._enter(params, x, train, update, "both")
+
+    def _needs_features(self) -> None:
         if self.last == "":
             raise UsageError(
                 f"network {self.name} has neither a method features(x) -> [B, D] nor an nn.Linear whose input could "
                 "be taken; give it the method"
             )
-        return self._enter(params, x, train, update, "features")
 
     def layers(
         self, params: Mapping[str, torch.Tensor], x: torch.Tensor, *, train: bool = True, update: bool = True

@@ -9,8 +9,10 @@ so logits [N, K] and h [N, D] are all that is stored, K + D numbers an example i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch.nn.functional import one_hot
@@ -62,7 +64,7 @@ class Replica(TrainedNetwork):
 class Gradients(Resource):
     """``logits`` [N, K], ``hidden`` [N, D], both in evaluation mode; ``held`` bool [N], what the network has not seen.
 
-    Cost: two forwards of every image; 4 N (K + D) bytes. One block of rows a step.
+    Cost: a forward of every image; 4 N (K + D) bytes. One block of rows a step.
     """
 
     net: str = "convnet"
@@ -73,6 +75,8 @@ class Gradients(Resource):
     "Which network of several that are trained alike from other starts."
     held: float = 0.0
     "Share of every class that the network is not trained on."
+
+    schema: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -105,34 +109,41 @@ class Gradients(Resource):
         """
         if not real.n_classes:
             raise DataError(f"{real.name} has no classes, without which no example has a gradient; give it labels")
-        n, held = len(real), torch.zeros(len(real), dtype=torch.bool)
+        held = torch.zeros(len(real), dtype=torch.bool)
         held[parts(real, self.held, seeds.run)[1]] = True
-        return {"logits": torch.zeros(n, real.n_classes), "hidden": torch.zeros(n, self.width(real)), "held": held}
+        return {name: torch.zeros(len(real), *shape) for name, shape in self._shapes(real).items()} | {"held": held}
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        """One block: ``start``, ``logits`` [B, K], ``hidden`` [B, D]."""
+        """One block: ``index`` int64 [B], ``labels`` int64 [B], ``logits`` [B, K], ``hidden`` [B, D]."""
         start, net = step * self._block(real), net_of(self.net, real)
-        x = real.draw(torch.arange(start, min(start + self._block(real), len(real))))  # [B, C, H, W]
-        params = self._params(real, seeds, res)
+        index = torch.arange(start, min(start + self._block(real), len(real)))
         with torch.no_grad():
-            logits, hidden = net(params, x, train=False), fast(net.features)(params, x, train=False)
-        return {"start": start, "logits": logits.float(), "hidden": hidden.float()}
+            logits, hidden = fast(net.both)(self._params(real, seeds, res), real.draw(index), train=False)
+        return {"index": index, "labels": real.labels[index], "logits": logits.float(), "hidden": hidden.float()}
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """Writes the block into its rows."""
-        for name in ("logits", "hidden"):
-            state[name][batch["start"] : batch["start"] + len(batch[name])] = batch[name]
+        for name, value in self.kept(batch["logits"], batch["hidden"], batch["labels"]).items():
+            state[name][batch["index"].to(state[name].device)] = value
         return state
+
+    def kept(self, logits: torch.Tensor, hidden: torch.Tensor, labels: torch.Tensor) -> State:
+        """What is kept of some examples: float [B, K], [B, D], int64 [B] -> [B, ...] each."""
+        return {"logits": logits, "hidden": hidden}
 
     def finish(self, state: State, res: Resources) -> State:
         """All rows."""
-        return {name: state[name] for name in ("logits", "hidden", "held")}
+        return dict(state)
 
     def cost(self, real: RealSet, budget: Budget | None = None) -> Cost:
-        """Two forwards of a block; both factors and the activations of a block."""
+        """A forward of a block; what is kept and the activations of a block."""
         net, block = net_of(self.net, real), self._block(real)
-        stored = 4.0 * len(real) * (self.width(real) + real.n_classes)
-        return Cost(flops_per_step=4.0 * net.macs * block, memory=stored + block * activation_bytes(net))
+        stored = 4.0 * len(real) * sum(math.prod(shape) for shape in self._shapes(real).values())
+        return Cost(flops_per_step=2.0 * net.macs * block, memory=stored + block * activation_bytes(net))
+
+    def _shapes(self, real: RealSet) -> dict[str, tuple[int, ...]]:
+        """Of what is kept of an example."""
+        return {"logits": (real.n_classes,), "hidden": (self.width(real),)}
 
     def width(self, real: RealSet) -> int:
         """D."""
@@ -144,8 +155,28 @@ class Gradients(Resource):
     def _params(self, real: RealSet, seeds: Seeds, res: Resources) -> State:
         """The weights: the same at every step, so drawn from the run's seed and not from the step's."""
         if self.epochs == 0:
-            return net_of(self.net, real).init(Seeds(seeds.run).at(self.name), device=real.device)
+            return net_of(self.net, real).init(Seeds(seeds.run).at(name_of(self.number)), device=real.device)
         return {name: value.to(real.device) for name, value in res[self.needs()[0].name].items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientNorms(Gradients):
+    """``norm`` float32 [N], the lengths of the gradients of the same networks, for methods that need nothing else of them.
+
+    Cost: a forward of every image; 4 N bytes. One block of rows a step.
+    """
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # as in Gradients
+        """The key under which methods find them."""
+        return f"gradient-norms-{self.number}"
+
+    def kept(self, logits: torch.Tensor, hidden: torch.Tensor, labels: torch.Tensor) -> State:
+        """The lengths, [B]."""
+        return {"norm": lengths(residuals(logits, labels), hidden)}
+
+    def _shapes(self, real: RealSet) -> dict[str, tuple[int, ...]]:
+        return {"norm": ()}
 
 
 def name_of(number: int) -> str:
@@ -156,6 +187,11 @@ def name_of(number: int) -> str:
 def residuals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """p - y: float [n, K], int64 [n] -> [n, K]; what is added to all logits of an example changes nothing."""
     return logits.softmax(1) - one_hot(labels.to(logits.device), logits.shape[1]).to(logits.dtype)
+
+
+def lengths(a: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+    """|| a_i (x) [h_i, 1] || = || a_i || sqrt(|| h_i ||^2 + 1): [n, K], [n, D] -> [n]."""
+    return torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(h, dim=1).square().add(1).sqrt()
 
 
 def parts(real: RealSet, held: float, run: int) -> tuple[torch.Tensor, torch.Tensor]:

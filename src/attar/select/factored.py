@@ -16,7 +16,7 @@ import torch
 from attar.errors import DataError
 from attar.method import Resources
 from attar.real.realset import RealSet
-from attar.resources.gradients import name_of, residuals
+from attar.resources.gradients import lengths, name_of, residuals
 from attar.select.pick import LARGEST
 
 
@@ -57,7 +57,7 @@ def inner(x: Factors, y: Factors) -> torch.Tensor:
 
 def norms(x: Factors) -> torch.Tensor:
     """|| g_i ||, [n]."""
-    return torch.linalg.vector_norm(x.a, dim=1) * torch.linalg.vector_norm(x.h, dim=1).square().add(1).sqrt()
+    return lengths(x.a, x.h)
 
 
 def distances(x: Factors, y: Factors) -> torch.Tensor:
@@ -74,9 +74,3 @@ def total(x: Factors) -> torch.Tensor:
 def correlation(x: Factors, m: torch.Tensor) -> torch.Tensor:
     """<g_i, M> for a matrix [K, D + 1]: [n]; one matrix product."""
     return ((x.a @ m[:, :-1]) * x.h).sum(1) + x.a @ m[:, -1]
-
-
-def own_rows(x: Factors, labels: torch.Tensor) -> torch.Tensor:
-    """The row of each gradient that belongs to its own class: int64 [n] -> [n, D + 1]."""
-    own = x.a.gather(1, labels.to(x.a.device)[:, None])  # [n, 1]
-    return torch.cat([own * x.h, own], dim=1)

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import torch
 
 from attar.budget import Budget
+from attar.errors import DataError
 from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
-from attar.resources.gradients import Gradients
+from attar.resources.gradients import GradientNorms
 from attar.seeds import Seeds
-from attar.select.factored import factors_of, norms
 from attar.select.pick import rows_of
 from attar.select.rules import ranked, rule_of
 
@@ -36,7 +36,7 @@ class GraNd(Method):
 
     ``gain`` is the score.
 
-    Cost: ``networks`` short trainings and two forwards of every image for each; O(N (K + D)) for the score.
+    Cost: ``networks`` short trainings and a forward of every image for each; N numbers a network.
 
     Example:
         >>> attar.select("photos/", method="grand", keep=0.5, rule="ccs:cutoff=0.1")
@@ -64,15 +64,12 @@ class GraNd(Method):
         self.needs()  # refuses impossible training at once
 
     def needs(self) -> tuple[Any, ...]:
-        """The gradients of every network."""
-        return tuple(Gradients(net=self.net, epochs=self.epochs, number=i) for i in range(self.networks))
+        """The lengths of the gradients of every network."""
+        return tuple(GradientNorms(net=self.net, epochs=self.epochs, number=i) for i in range(self.networks))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         """Scores and picks."""
-        score = torch.zeros(len(real), dtype=torch.float64)
-        for number in range(self.networks):
-            score += norms(factors_of(real, res, torch.arange(len(real)), number)).double().cpu()
-        score /= self.networks
+        score = torch.stack([finite(real, res[need.name]["norm"].double().cpu()) for need in self.needs()]).mean(0)
         return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds)
 
     def finish(self, state: State, res: Resources) -> Rows:
@@ -80,6 +77,21 @@ class GraNd(Method):
         return rows_of(state)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        """A few operations for every number of the factors; a copy of one network's."""
-        numbers = float(len(real) * (3 * real.n_classes + 2 * self.needs()[0].width(real)))
-        return Cost(flops_per_step=3 * numbers * self.networks, memory=4 * numbers)
+        """A sum over the networks, and all that it sums."""
+        return Cost(flops_per_step=float(len(real) * self.networks), memory=8.0 * len(real) * (self.networks + 1))
+
+
+def finite(real: RealSet, norm: torch.Tensor) -> torch.Tensor:
+    """Lengths [N] as they are.
+
+    Raises:
+        DataError: one that is NaN or infinite; names its example.
+    """
+    bad = torch.nonzero(~norm.isfinite()).flatten()
+    if len(bad):
+        row = int(bad[0])
+        raise DataError(
+            f"the gradient of the example with id {int(real.ids[row])} (row {row} of {real.name}) is not finite, and so for "
+            f"{len(bad)} of {len(norm)} examples; mend or drop it, or train for fewer epochs"
+        )
+    return norm
