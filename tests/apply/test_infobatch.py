@@ -89,3 +89,5 @@ def test_mistakes_are_refused() -> None:
         InfoBatch(4, epochs=2, anneal=-1)
     with pytest.raises(DataError, match="the loss of example 3 is nan"):
         InfoBatch(4, epochs=2).told(torch.tensor([2, 3]), torch.tensor([0.0, torch.nan]))
+    with pytest.raises(DataError, match="the saved losses are of 5 examples but there are 4"):
+        InfoBatch(4, epochs=2).load_state_dict(InfoBatch(5, epochs=2).state_dict())

@@ -86,5 +86,14 @@ class InfoBatch:
         return {"loss": self.loss.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on with the losses of a saved one."""
+        """Goes on with the losses of a saved one.
+
+        Raises:
+            DataError: it was of another number of examples.
+        """
+        if state["loss"].shape != self.loss.shape:
+            raise DataError(
+                f"the saved losses are of {state['loss'].numel()} examples but there are {len(self.loss)}; load the state "
+                "of a training on the same examples"
+            )
         self.loss = state["loss"].clone()
