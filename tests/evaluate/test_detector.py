@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from attar.errors import UsageError
-from attar.evaluate.detection import Course, Found, average_precisions, decoded, mirrored, overlaps, scored, targets
+from attar.evaluate.detection import (
+    Course,
+    Found,
+    average_precisions,
+    decoded,
+    matched,
+    mirrored,
+    overlaps,
+    scored,
+    targets,
+)
 from attar.real.objects import KIND, Objects
 from attar.real.realset import RealSet
 
@@ -60,6 +70,50 @@ def test_a_detection_in_a_crowd_does_not_count() -> None:
     seen = [found((FAR, 0, 0.9), (HERE, 0, 0.5))]
     assert average_precisions(seen, truth, 1) == [pytest.approx(0.5)]
     assert average_precisions(seen, truth, 1, crowds=crowds) == [pytest.approx(1.0)]
+
+
+def test_average_precision_is_that_of_looking_at_every_image_and_class_apart() -> None:
+    """Random boxes with equal scores, crowds, images without any, and objects of images that are not there."""
+    g = torch.Generator().manual_seed(0)
+
+    def boxes(k: int) -> torch.Tensor:
+        return torch.cat(
+            [torch.randint(0, 12, (k, 2), generator=g), torch.randint(4, 9, (k, 2), generator=g)], 1
+        ).double()
+
+    def some(k: int) -> Objects:
+        return Objects(torch.randint(0, 7, (k,), generator=g), boxes(k), torch.randint(0, 3, (k,), generator=g))
+
+    truth, crowds = some(60), some(9)
+    seen = []
+    for i in range(6):  # the seventh image is none of those that were looked at
+        k = 40 if i != 2 else 0
+        score = torch.randint(0, 6, (k,), generator=g) / 5
+        seen.append(Found(boxes(k).float(), torch.randint(0, 4, (k,), generator=g), score))
+    for regions in (None, crowds):
+        found = average_precisions(seen, truth, 3, crowds=regions)
+        assert found == [pytest.approx(apart(seen, truth, regions, c), abs=1e-12) for c in range(3)]
+        assert 0 < sum(p or 0 for p in found) < 3
+    assert average_precisions([], truth, 4) == [0.0, 0.0, 0.0, None]
+
+
+def apart(seen: list[Found], truth: Objects, crowds: Objects | None, c: int) -> float:
+    """Every image and class by a mask over everything, the curve by a loop."""
+    rows = []
+    for i, one in enumerate(seen):
+        mine = one.category == c
+        order = one.score[mine].argsort(descending=True, stable=True)
+        own = truth.box[(truth.image == i) & (truth.category == c)]
+        none = torch.zeros(0, 4, dtype=torch.float64)
+        crowd = none if crowds is None else crowds.box[(crowds.image == i) & (crowds.category == c)]
+        right, counts = matched(one.box[mine][order].double(), own, crowd, 0.5)
+        rows += [(float(s), bool(r)) for s, r, n in zip(one.score[mine][order], right, counts) if n]
+    rows.sort(key=lambda row: -row[0])  # stable
+    n, hits, curve = int((truth.category == c).sum()), 0, []
+    for k, (_, right) in enumerate(rows):
+        hits += right
+        curve.append((hits / n, hits / (k + 1)))
+    return sum(max((p for r, p in curve if r >= t / 100), default=0.0) for t in range(101)) / 101
 
 
 def test_overlaps() -> None:

@@ -224,21 +224,59 @@ def average_precisions(
         found: N detections. truth: the objects of the N images. crowds: regions in which detections do not count.
         least: the overlap from which on a detection is right.
     """
-    return [_precision(found, truth, crowds, c, least) for c in range(classes)]
+    n = len(found)
+    image = torch.arange(n).repeat_interleave(torch.tensor([len(one.score) for one in found], dtype=torch.int64))
+    box, category, score = (torch.cat(parts) for parts in zip(*found)) if found else NOTHING
+    seen = Sorted(image, category, box, n, score)
+    regions = Sorted(crowds.image, crowds.category, crowds.box, n) if crowds is not None else None
+    sizes = truth.category.bincount(minlength=classes).tolist()
+    objects = Sorted(truth.image, truth.category, truth.box, n)
+    return [_precision(seen, objects, regions, c, sizes[c], least) if sizes[c] else None for c in range(classes)]
 
 
-def _precision(found: Sequence[Found], truth: Objects, crowds: Objects | None, c: int, least: float) -> float | None:
-    n = int((truth.category == c).sum())
-    if not n:
-        return None
-    scores, rights = [], []
-    for i, one in enumerate(found):
-        mine = one.category == c
-        order = one.score[mine].argsort(descending=True, stable=True)
-        box, score = one.box[mine][order].to(torch.float64), one.score[mine][order]
-        right, counts = matched(box, _boxes(truth, i, c), _boxes(crowds, i, c), least)
-        scores.append(score[counts])
-        rights.append(right[counts])
+class Sorted:
+    """Boxes in the order of class, image and falling score, so that those of a class in an image lie together.
+
+    Args:
+        image, category: int64 [k]. box: [k, 4]. images: N; boxes of others are left out. score: [k]; the same for all without.
+    """
+
+    def __init__(
+        self,
+        image: torch.Tensor,
+        category: torch.Tensor,
+        box: torch.Tensor,
+        images: int,
+        score: torch.Tensor | None = None,
+    ) -> None:
+        score = torch.zeros(len(image)) if score is None else score
+        order = torch.nonzero(image < images).flatten()
+        order = order[score[order].argsort(descending=True, stable=True)]
+        key, at = (category[order] * images + image[order]).sort(stable=True)
+        self.box, self.score, self.images = box[order[at]].to(torch.float64), score[order[at]], images
+        cells, sizes = key.unique_consecutive(return_counts=True)
+        ends = sizes.cumsum(0).tolist()
+        self.cells = {c: slice(end - size, end) for c, end, size in zip(cells.tolist(), ends, sizes.tolist())}
+
+    def of(self, i: int, c: int) -> slice:
+        """Where the boxes of a class in an image are."""
+        return self.cells.get(c * self.images + i, slice(0, 0))
+
+
+NOTHING = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0)
+"""Boxes, classes and scores of no detections."""
+
+
+def _precision(seen: Sorted, truth: Sorted, crowds: Sorted | None, c: int, n: int, least: float) -> float:
+    """Of one class with n objects."""
+    scores, rights = [seen.score[:0]], [torch.zeros(0, dtype=torch.bool)]
+    for i in range(seen.images):
+        own = seen.of(i, c)
+        if own.start < own.stop:
+            crowd = NOTHING[0].double() if crowds is None else crowds.box[crowds.of(i, c)]
+            right, counts = matched(seen.box[own], truth.box[truth.of(i, c)], crowd, least)
+            scores.append(seen.score[own][counts])
+            rights.append(right[counts])
     right = torch.cat(rights)[torch.cat(scores).argsort(descending=True, stable=True)].to(torch.float64)
     hits = right.cumsum(0)
     precision = hits / torch.arange(1, len(right) + 1)
@@ -275,10 +313,3 @@ def overlaps(a: torch.Tensor, b: torch.Tensor, *, crowd: bool = False) -> torch.
     shared = (high - low).clamp(min=0).prod(2)
     own, other = a[:, 2:].prod(1)[:, None], b[:, 2:].prod(1)[None]
     return shared / (own if crowd else own + other - shared).clamp(min=1e-12)
-
-
-def _boxes(objects: Objects | None, i: int, c: int) -> torch.Tensor:
-    """The boxes of a class in an image: float64 [t, 4]."""
-    if objects is None:
-        return torch.zeros(0, 4, dtype=torch.float64)
-    return objects.box[(objects.image == i) & (objects.category == c)]
