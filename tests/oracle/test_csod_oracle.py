@@ -17,7 +17,7 @@ from attar.real.load import load
 from attar.real.objects import objects_of
 from attar.resources.build import gather
 from attar.seeds import Seeds
-from attar.select.csod import CSOD, csod
+from attar.select.csod import CSOD, csod, products
 from attar.testing.trial import PLAN, folder
 
 DATA = Path(os.environ.get("ATTAR_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
@@ -78,6 +78,19 @@ def test_of_equal_images_the_lower_is_taken_and_smaller_budgets_come_first() -> 
     where, what = torch.arange(30) % 12, torch.arange(30) % 3
     whole = csod(y, where, what, n=12, k=12, lam=1.0).places.tolist()
     assert all(csod(y, where, what, n=12, k=k, lam=1.0).places.tolist() == whole[:k] for k in range(1, 12))
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 41, 10**6])
+def test_products_in_blocks_are_those_of_all_rows_at_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(0)
+    p, v = torch.randn(23, 20, generator=g, dtype=torch.float64), torch.randn(20, generator=g, dtype=torch.float64)
+    wanted, held = (p * v).sum(1), []
+    monkeypatch.setattr("attar.select.csod.BLOCK", block)
+    monkeypatch.setattr(
+        torch.Tensor, "split", lambda x, size, split=torch.Tensor.split: (held.append(size), split(x, size))[1]
+    )
+    assert torch.equal(products(p, v), wanted)
+    assert held == [max(1, block // 20)]
 
 
 def test_an_image_counts_for_every_class_that_it_holds() -> None:

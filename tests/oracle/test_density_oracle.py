@@ -12,7 +12,8 @@ from small_sets import check_edges, labelled, picked
 
 from attar.budget import Budget
 from attar.errors import DataError, UsageError
-from attar.select.density import Density, clusters_of, complexity, from_centre, hardest, project, shares
+from attar.select.clusters import from_centre
+from attar.select.density import Density, clusters_of, complexity, hardest, project, shares
 
 
 def bisected(target: np.ndarray, low: np.ndarray, high: np.ndarray, total: float) -> np.ndarray:
@@ -72,7 +73,7 @@ def test_complexity_is_the_loop(near: int) -> None:
         products.append(np.mean(others) * intra / 0.3)
     expected = np.exp(products) / np.exp(products).sum()
     tensors = torch.from_numpy(centres), torch.from_numpy(members)
-    ours = from_centre(torch.from_numpy(x), *tensors)
+    ours = from_centre(torch.from_numpy(x), *tensors, metric="cosine")
     assert np.allclose(ours, far, atol=1e-12)
     assert np.allclose(complexity(*tensors, ours, near, 0.3), [*expected, 0.0], atol=1e-12)
 

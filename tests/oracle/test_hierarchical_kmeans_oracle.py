@@ -11,8 +11,10 @@ from small_sets import check_edges, labelled, picked
 
 from attar.budget import Budget
 from attar.errors import DataError, UsageError
+from attar.execute import pairs
 from attar.seeds import Seeds
-from attar.select.hierarchical_kmeans import HierarchicalKMeans, from_centre, turns
+from attar.select.clusters import from_centre
+from attar.select.hierarchical_kmeans import HierarchicalKMeans, turns
 
 
 def filled(total: int, sizes: list[int]) -> list[int]:
@@ -87,6 +89,19 @@ def test_the_tree_gets_smaller_by_the_fan_and_ends_at_one() -> None:
     assert centres.shape == (13, 3)
     d = (x.double()[:, None] - centres.double()[tree[0]][:, None]).square().sum(-1).sqrt()[:, 0]
     assert torch.allclose(from_centre(x, centres, tree[0]).double(), d, atol=1e-6)
+
+
+def test_distances_from_many_centres_are_taken_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    g = torch.Generator().manual_seed(0)
+    x, centres = torch.randn(2500, 3, generator=g), torch.randn(700, 3, generator=g)
+    members = torch.randint(700, (2500,), generator=g)
+    calls, distances = [], pairs.distances
+    monkeypatch.setattr(pairs, "distances", lambda *a, **k: (calls.append(1), distances(*a, **k))[1])
+    for metric in ("euclidean", "cosine"):
+        far = from_centre(x, centres, members, metric=metric)
+        wanted = [float(distances(x[i : i + 1], centres[members[i]][None], metric=metric)) for i in range(0, 2500, 99)]
+        assert far[::99].tolist() == wanted
+    assert len(calls) == 2 * 3
 
 
 def test_edges() -> None:

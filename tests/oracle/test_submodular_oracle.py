@@ -156,6 +156,47 @@ def test_stochastic_greedy_reaches_its_guarantee_on_average() -> None:
     assert len(set(found)) > 1
 
 
+def plain_stochastic(f: SetFunction, k: int, size: int, seed: int) -> list[int]:
+    """The same with samples without repetition, each by sorting all that is left."""
+    rng, left, picks = np.random.default_rng(seed), list(range(len(f))), []
+    for _ in range(k):
+        look = sorted(rng.permutation(left)[:size].tolist())
+        picks.append(look[int(f.gains(torch.tensor(look)).argmax())])
+        left.remove(picks[-1])
+        f.add(picks[-1])
+    return picks
+
+
+def test_stochastic_greedy_reaches_what_samples_without_repetition_reach() -> None:
+    """On average over 40 seeds, within a hundredth; a draw never looks at more than its size."""
+    x = np.random.default_rng(1).normal(size=(120, 4))
+    s, k, eps = similarities(x), 12, 0.1
+    size = math.ceil(120 / k * math.log(1 / eps))
+    table, looks, found, wanted = Table(Cosine(tensor(x))), [], [], []
+    for seed in range(40):
+        f = Facility(table)
+        gains = f.gains
+        f.gains = lambda places, gains=gains: (looks.append(len(places)), gains(places))[1]  # type: ignore[method-assign]
+        found.append(value_facility(s, stochastic(f, k, eps=eps, seeds=Seeds(seed))[0].tolist()))
+        wanted.append(value_facility(s, plain_stochastic(Facility(table), k, size, seed)))
+    assert max(looks) <= size and len(looks) == 40 * k
+    assert np.mean(found) == pytest.approx(np.mean(wanted), rel=0.01)
+
+
+def test_a_draw_of_stochastic_greedy_does_not_see_all_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 10 of 1000 picks a permutation or a mask of the rest would be as long as the rest."""
+    longest: list[int] = []
+    f = Facility(Table(Cosine(tensor(np.random.default_rng(2).normal(size=(1000, 3))))))
+    for name in ("sort", "unique", "ne"):
+        work = getattr(torch.Tensor, name)
+        noted = lambda self, *a, work=work, **k: (longest.append(self.numel()), work(self, *a, **k))[1]  # noqa: E731
+        monkeypatch.setattr(torch.Tensor, name, noted)
+    picks = stochastic(f, 500, eps=0.01, seeds=Seeds(0))[0]
+    monkeypatch.undo()
+    assert len(picks.unique()) == 500
+    assert max(longest) <= math.ceil(2 * math.log(100))
+
+
 @pytest.mark.parametrize("optimiser", ["exact", "lazy", "stochastic"])
 @pytest.mark.parametrize("x", [np.zeros((7, 2)), np.ones((7, 2)), np.repeat(np.eye(2), [3, 4], axis=0)])
 def test_all_are_picked_once_among_zeros_and_twins(name: str, optimiser: str, x: np.ndarray) -> None:

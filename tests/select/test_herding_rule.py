@@ -10,7 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.select.herding import herd
+from attar.budget import Budget
+from attar.seeds import Seeds
+from attar.select.herding import Herding, herd
+from attar.testing.hooks import Alive
+from attar.testing.toys import toy
 
 
 def greedy(x: np.ndarray, k: int) -> tuple[list[int], list[float]]:
@@ -110,3 +114,17 @@ def test_a_smaller_budget_is_a_prefix() -> None:
     part, part_gains = herd(x, 7)
     assert part.tolist() == whole[:7].tolist()
     assert torch.equal(part_gains, gains[:7])
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_method_makes_one_copy_of_the_features_and_leaves_them_as_they_were(normalise: bool) -> None:
+    real = toy((2000, 2000))
+    x = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0))
+    res, before = {"features": {"features": x}}, x.clone()
+    with Alive() as alive:
+        state = Herding(balanced=False, normalise=normalise).init(real, Budget(rows=3), Seeds(), res)
+    assert torch.equal(x, before)
+    assert alive.most < 1.5 * 4 * x.numel()
+    ordered = before[real.ids.argsort()]
+    picks = herd(torch.nn.functional.normalize(ordered) if normalise else ordered, 3)[0]
+    assert state["picked"].tolist() == real.ids.argsort()[picks].tolist()

@@ -1,7 +1,7 @@
 """Distances of many pairs, a block at a time: an array of all n x n of them is never held.
 
-Each reduction here goes over tiles of ``BLOCK`` x ``BLOCK`` distances and keeps what it needs of each: the smallest, the k
-smallest, a sum. Results do not depend on the size of the tiles, and ties go to the lower place.
+Each reduction here goes over tiles of ``BLOCK`` x ``BLOCK`` distances and keeps what it needs of each: the smallest, or the k
+smallest. Results do not depend on the size of the tiles, and ties go to the lower place.
 
 Distances are sums of differences, not norms less a product: twins are at exactly 0, and large means cost no digits.
 
@@ -193,16 +193,6 @@ def lowest(
         near[rows] = torch.where(better, least, near[rows])
         places[rows] = torch.where(better, at + j, places[rows])
     return places, near
-
-
-def density(
-    x: torch.Tensor, y: torch.Tensor, gamma: float, *, metric: str = "euclidean", block: int | None = None
-) -> torch.Tensor:
-    """sum_j exp(-gamma d(x_i, y_j)) for every x: float64 [a]. Arguments of :func:`closest`."""
-    total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for i, _, d in tiles(x, y, metric=metric, block=block):
-        total[i : i + len(d)] += d.mul_(-gamma).exp_().sum(1, dtype=torch.float64)
-    return total
 
 
 def earlier(x: torch.Tensor, *, metric: str = "cosine", block: int | None = None) -> torch.Tensor:

@@ -53,6 +53,18 @@ def clusters(
     return centres, members.bincount(minlength=k)
 
 
+def from_centre(
+    x: torch.Tensor, centres: torch.Tensor, members: torch.Tensor, *, metric: str = "euclidean"
+) -> torch.Tensor:
+    """The distance of every row to the centre of its cluster: float [n, D], [c, D], int64 [n] -> [n] on the CPU.
+
+    Args:
+        metric: of :mod:`attar.execute.pairs`.
+    """
+    parts = zip(x.split(pairs.BLOCK), members.split(pairs.BLOCK))
+    return torch.cat([pairs.distances(a[:, None], centres[m][:, None], metric=metric)[:, 0, 0] for a, m in parts]).cpu()
+
+
 def prototypes(
     features: torch.Tensor, centres: torch.Tensor, sizes: torch.Tensor, *, metric: str = "euclidean"
 ) -> Picks:

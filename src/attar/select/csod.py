@@ -36,6 +36,9 @@ from attar.resources.objects import ObjectFeatures
 from attar.seeds import Seeds
 from attar.select.pick import LARGEST, Picks, counts, rows_of
 
+BLOCK = 1 << 15
+"""Numbers of which products are held at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CSOD(Method):
@@ -149,14 +152,14 @@ class _Turn:
         self.images, self.p = images, p  # [n], [n, D]
         self.place = {i: row for row, i in enumerate(images.tolist())}
         self.is_left = torch.ones(len(images), dtype=torch.bool)
-        self.own = (p * p).sum(1)  # 1, or 0 for a feature of length 0
+        self.own = torch.cat([(some * some).sum(1) for some in _blocks(p)])  # 1, or 0 for a feature of length 0
         self.t, self.s = p.sum(0), torch.zeros_like(p[0])
         self.left, self.kept = len(images), 0
 
     def best(self, lam: float) -> tuple[int, float]:
         """The image to take, and its score."""
-        like = ((self.p * self.t).sum(1) - self.own) / max(1, self.left - 1)  # row by row: equal rows, equal scores
-        near = (self.p * self.s).sum(1) / max(1, self.kept)
+        like = (products(self.p, self.t) - self.own) / max(1, self.left - 1)
+        near = products(self.p, self.s) / max(1, self.kept)
         if self.left == 1:
             like = torch.zeros_like(like)
         score = torch.where(self.is_left, lam * like - near, -torch.inf)
@@ -171,6 +174,16 @@ class _Turn:
         self.is_left[row] = False
         self.t, self.s = self.t - self.p[row], self.s + self.p[row]
         self.left, self.kept = self.left - 1, self.kept + 1
+
+
+def products(p: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """<p_i, v>, row by row, so that equal rows have equal ones; no table beside p is made: float64 [n, D], [D] -> [n]."""
+    return torch.cat([(some * v).sum(1) for some in _blocks(p)])
+
+
+def _blocks(p: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """A few rows at a time, which stay in the processor's cache."""
+    return p.split(max(1, BLOCK // p.shape[1]))
 
 
 def _pairs(real: RealSet) -> tuple[torch.Tensor, torch.Tensor]:

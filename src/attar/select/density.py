@@ -30,7 +30,7 @@ from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
 from attar.resources.features import Features
 from attar.seeds import Seeds
-from attar.select.clusters import partition
+from attar.select.clusters import from_centre, partition
 from attar.select.pick import Picks, features_of, groups, pick, rows_of
 
 
@@ -86,7 +86,7 @@ class Density(Method):
             x = pairs.unit(features_of(real, res, rows))  # [n, D]
             seed = seeds.number("kmeans", group) % 2**32
             centres, members = partition(x, clusters_of(len(x), self.clusters), seed, rounds=self.rounds)
-            far = from_centre(x, centres, members)
+            far = from_centre(x, centres, members, metric="cosine").double()
             share = complexity(centres, members, far, self.near, self.tau)
             return hardest(far, members, shares(share, members, k, self.floor))
 
@@ -107,15 +107,6 @@ class Density(Method):
 def clusters_of(n: int, wanted: int) -> int:
     """How many clusters n examples are cut into: the number wanted, at most a tenth of n, at least one."""
     return max(1, min(wanted, n // 10))
-
-
-def from_centre(x: torch.Tensor, centres: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
-    """1 - cos of every row to the centre of its cluster: float [n, D], [c, D], int64 [n] -> float64 [n]."""
-    far = torch.zeros(len(x), dtype=torch.float64)
-    for c in members.unique():
-        own = members == c
-        far[own] = pairs.distances(x[own], centres[c][None], metric="cosine")[:, 0].double().cpu()
-    return far
 
 
 def complexity(centres: torch.Tensor, members: torch.Tensor, far: torch.Tensor, near: int, tau: float) -> torch.Tensor:

@@ -37,7 +37,7 @@ class Herding(Method):
 
     ``gain`` is the distance of the mean of the picks so far from the mean of the group, after each pick.
 
-    Cost: one matrix-vector product a pick, O(n M D) for groups of n; two copies of one group's features, O(n D).
+    Cost: one matrix-vector product a pick, O(n M D) for groups of n; a copy of one group's features, O(n D).
 
     Example:
         >>> attar.select("photos/", method="herding", ipc=10, features="trained")
@@ -70,7 +70,8 @@ class Herding(Method):
 
         def rule(rows: torch.Tensor, k: int, group: int) -> Picks:
             x = features_of(real, res, rows)  # [n, D]
-            return Picks(*herd(normalize(x) if self.normalise else x, k))
+            x = normalize(x, out=x) if self.normalise else x
+            return Picks(*follow(x.sub_(x.mean(0)), k))  # in place: the features are a copy, and a second is as large
 
         return pick(real, budget, rule, balanced=self.balanced)
 
@@ -79,10 +80,10 @@ class Herding(Method):
         return rows_of(state)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        """A matrix-vector product a pick; two copies of the largest group's features."""
+        """A matrix-vector product a pick; a copy of the largest group's features."""
         n, width = [len(g) for g in groups(real, self.balanced)], self.needs()[0].width(real)
         picks = sum(size * k for size, k in zip(n, counts(real, budget, self.balanced)))
-        return Cost(flops_per_step=2.0 * picks * width, memory=8.0 * max(n) * width)
+        return Cost(flops_per_step=2.0 * picks * width, memory=4.0 * max(n) * width)
 
 
 def herd(features: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,7 +96,11 @@ def herd(features: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     Returns:
         picks int64 [k], unique, ties to the lower place; and || mean of the first t picks - mean of all || for each t, [k].
     """
-    y = features - features.mean(0)  # [n, D]
+    return follow(features - features.mean(0), k)
+
+
+def follow(y: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`herd` for features whose mean is 0, of which no copy is made: float [n, D]."""
     norm = torch.linalg.vector_norm(y, dim=1).square()  # [n]
     total = torch.zeros(y.shape[1], dtype=torch.float64, device=y.device)  # [D]
     picks = torch.empty(k, dtype=torch.int64)

@@ -23,12 +23,11 @@ import torch
 
 from attar.budget import Budget
 from attar.errors import UsageError, nearest
-from attar.execute import pairs
 from attar.method import Cost, Method, Resources, Rows, State, positive
 from attar.real.realset import RealSet
 from attar.resources.features import Features
 from attar.seeds import Seeds
-from attar.select.clusters import partition
+from attar.select.clusters import from_centre, partition
 from attar.select.hashed import keys, smallest
 from attar.select.pick import Picks, features_of, groups, pick, rows_of
 
@@ -121,15 +120,6 @@ class HierarchicalKMeans(Method):
         if self.take == "random":
             return smallest(keys(real.ids[rows].numpy(), seeds.number("order")), len(rows))
         return far.argsort(descending=self.take == "farthest", stable=True)
-
-
-def from_centre(x: torch.Tensor, centres: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
-    """|| x_i - c || of every row and the centre of its cluster: float [n, D], [c, D], int64 [n] -> [n]."""
-    far = x.new_zeros(len(x))
-    for c in members.unique():
-        own = members == c
-        far[own] = pairs.distances(x[own], centres[c][None])[:, 0]
-    return far.cpu()
 
 
 def turns(tree: list[torch.Tensor], first: torch.Tensor) -> list[int]:
