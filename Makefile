@@ -28,11 +28,17 @@ unit: $(VENV)/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest
 
 # hours: each goes on where it was; rows and tables are then to be committed
-bench: $(VENV)/dev
+bench: $(VENV)/bench
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/stream.py
 	$(BIN)/python benchmarks/choosing.py
 	$(BIN)/python benchmarks/selection.py
+	$(BIN)/python benchmarks/params.py
+	$(BIN)/python benchmarks/matching.py
+	$(BIN)/python benchmarks/active.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection.py
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/tables.py
 	$(BIN)/python docs/pages.py
@@ -47,6 +53,10 @@ $(VENV)/core: pyproject.toml
 
 $(VENV)/dev: $(VENV)/core
 	$(PIP) --group dev
+	@touch $@
+
+$(VENV)/bench: $(VENV)/dev
+	$(PIP) --group bench
 	@touch $@
 
 clean:

@@ -28,8 +28,24 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def table(head: list[str], body: list[list[str]]) -> str:
-    """Markdown."""
+    """Markdown; one line where there is no row."""
+    if not body:
+        return "Not measured yet."
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))
+
+
+def among(r: dict[str, Any]) -> str:
+    """The interval of a row, and whether it is one over networks of a single set."""
+    if r["interval"] is None:
+        return "-"
+    low, high = r["interval"]
+    said = f"{low:.4f} to {high:.4f}" if low < 0 else f"{low:.4f}-{high:.4f}"
+    return said + (", of networks" if r.get("interval_over") == "networks" else "")
+
+
+def named(r: dict[str, Any]) -> str:
+    """The method of a row, marked where its schedule is a short one."""
+    return f"`{r['method']}`" + (", quick" if r.get("quick") else "")
 
 
 def fidelity() -> str:
@@ -49,14 +65,27 @@ def fidelity() -> str:
 
 
 def _cell(r: dict[str, Any]) -> list[str]:
-    low, high = r["interval"]
     steps = f"{r['steps']:,} ({r['published_steps']:,})" if r["steps"] else "-"
     published = "-" if r["published"] is None else f"{r['published']:.3f}"
-    made = f"{max(r['make_seconds']):.0f} s"
-    n = len(r["accuracies"])
-    counted = f"{len(r['set_means'])} x {n // len(r['set_means'])}"
-    named = [r["data"], str(r["ipc"]), f"`{r['method']}`", f"{r['last_mean']:.4f}", f"{low:.4f}-{high:.4f}"]
-    return [*named, counted, published, steps, made]
+    return [*_reached(r), published, steps, _made(r)]
+
+
+def _reached(r: dict[str, Any]) -> list[str]:
+    """What a method reached, and of how many networks on how many sets."""
+    counted = f"{len(r['set_means'])} x {len(r['accuracies']) // len(r['set_means'])}"
+    return [r["data"], str(r["ipc"]), named(r), f"{r['last_mean']:.4f}", among(r), counted]
+
+
+def _made(r: dict[str, Any]) -> str:
+    return f"{max(r['make_seconds']):.0f} s"
+
+
+def matching() -> str:
+    """Every matching method by its short schedule."""
+    head = ["data", "ipc", "method", "accuracy", "95 % interval", "sets x networks", "steps", "made in"]
+    return table(
+        head, [[*_reached(r), f"{r['made_steps']:,}" if r["made_steps"] else "-", _made(r)] for r in rows("matching")]
+    )
 
 
 def speed() -> str:
@@ -92,6 +121,58 @@ def scale() -> str:
     return table(head, body)
 
 
+def stream() -> str:
+    """Selection from shards against the number of rows."""
+    head = ["work", "rows", "seconds", "peak memory", "allowed", "workers", "exponent"]
+    found = rows("stream")
+    slopes = {(r["what"], r["memory"], r["workers"]): f"{r['exponent']:.2f}" for r in found if "exponent" in r}
+    body = []
+    for r in (r for r in found if "exponent" not in r):
+        slope = slopes.get((r["what"], r["memory"], r["workers"]), "-")
+        took = [f"{r['n']:,}", f"{r['seconds']:.1f}", f"{r['peak_memory'] / 1e6:.0f} MB"]
+        body.append([r["what"], *took, r["memory"], str(r["workers"]), slope])
+    return table(head, sorted(body, key=lambda line: line[0]))
+
+
+def memory() -> str:
+    """What an update of trajectory matching takes beside back-propagation through all of its steps."""
+    head = ["inner steps", "images of each", "through all steps", "attar", "times less"]
+    found = {(r["steps"], r["batch"], r["who"]): r["bytes"] for r in rows("memory")}
+    body = []
+    for steps, batch in sorted({key[:2] for key in found}):
+        twin, ours = (found.get((steps, batch, who)) for who in ("twin", "attar"))
+        if twin and ours:
+            sizes = [f"{n / 1e6:,.0f} MB" for n in (twin, ours)]
+            body.append([str(steps), str(batch), *sizes, f"**{twin / ours:.1f}**"])
+    return table(head, body)
+
+
+def active() -> str:
+    """Accuracy over the share that is labelled, by how the labels were asked for."""
+    head = ["data", "asked by", "labels", "share", "accuracy", "95 % interval", "above random asking", "seeds"]
+    return table(head, [_asked(r) for r in rows("active") if "mean_of" in r])
+
+
+def _asked(r: dict[str, Any]) -> list[str]:
+    query = "all labels" if r["mean_of"] == "full" else f"`{r['mean_of']}`"
+    above = "-"
+    if "over_random" in r and r["mean_of"] != "random":
+        above = f"{r['over_random']['mean']:+.4f} ({among(r['over_random'])})"
+    labelled = [f"{r['labels']:,}", f"{r['share']:.0%}"]
+    return [r["data"], query, *labelled, f"{r['mean']:.4f}", among(r), above, str(r["seeds"])]
+
+
+def detection() -> str:
+    """Detectors trained on chosen images."""
+    head = ["data", "method", "images", "AP50", "95 % interval", "trainings"]
+    found = [r for r in rows("detection") if r["seed"] == "all"]
+    body = [
+        [r["set"], f"`{r['method']}`", str(r["rows"]), f"{r['ap50_mean']:.4f}", among(r), str(r["seeds"])]
+        for r in found
+    ]
+    return table(head, body)
+
+
 def choosing() -> str:
     """Pairs: another way and attar's."""
     head = ["work", "examples", "beside it", "attar", "times", "what else"]
@@ -106,7 +187,7 @@ def _beside(r: dict[str, Any]) -> list[str]:
         times += f" ({low:.1f}-{high:.1f})"
         more = f"objectives {r['objectives_apart']:.1g} apart, {r['same_picks']:.0%} of the picks the same"
     if "recall" in r:
-        more = f"recall {r['recall']:.3f}"
+        more = f"recall {r['recall']:.3f}" + (", index by one thread" if r.get("index_threads") == 1 else "")
     other = f"{r['other_seconds']:.2f} s ({r['beside']})"
     return [f"{r['what']}, {r['threads']} threads", n, other, f"{r['seconds']:.2f} s", times, more]
 
@@ -187,8 +268,8 @@ def params() -> str:
     head = ["data", "ipc", "method", "made of", "images", "bytes", "accuracy", "95 % interval"]
     found = [r for r in rows("params") if r["data"] == "fashion_mnist" and r["quick"] and not r["steps"]]
     body = [
-        [r["data"], str(r["ipc"]), f"`{r['method']}`", f"`{r['settings']['params']}`", str(r["images"]), f"{r['bytes']:,}",
-         f"{r['last_mean']:.4f}", "{:.4f}-{:.4f}".format(*r["interval"])]
+        [r["data"], str(r["ipc"]), named(r), f"`{r['settings']['params']}`", str(r["images"]), f"{r['bytes']:,}",
+         f"{r['last_mean']:.4f}", among(r)]
         for r in found
     ]  # fmt: skip
     return table(head, body)
@@ -202,9 +283,9 @@ def methods() -> str:
     return table(["verb", "family", "methods"], [[*key, ", ".join(names)] for key, names in families.items()])
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    f.__name__: f for f in (fidelity, speed, scale, choosing, picking, recorder, selection, fashion, params, methods)
-}
+ACCURACY = (fidelity, matching, params, selection, fashion, active, detection)
+COST = (speed, memory, scale, stream, choosing, picking, recorder)
+TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (*ACCURACY, *COST, methods)}
 
 
 def filled(text: str) -> str:

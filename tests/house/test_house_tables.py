@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -41,3 +42,65 @@ def test_every_method_has_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
     for entry in registry.METHODS:
         path = pages.HERE / f"{entry.name}.md"
         assert path.exists() and path.read_text() == pages.page(entry.name), "run python docs/pages.py"
+
+
+REACHED = {"data": "mnist", "ipc": 1, "method": "dm", "quick": True, "last_mean": 0.5, "interval": [0.4, 0.6]}
+REACHED |= {"set_means": [0.5], "accuracies": [0.4, 0.6], "interval_over": "networks", "make_seconds": [3.2]}
+KEY = {"memory": "2GB", "workers": 2, "what": "el2n"}
+MADE_UP = {
+    "matching": [{**REACHED, "made_steps": 500}],
+    "params": [
+        {**REACHED, "data": "fashion_mnist", "steps": 0, "settings": {"params": "tiles"}, "images": 40, "bytes": 640}
+    ],
+    "stream": [
+        {**KEY, "n": 10, "seconds": 1.5, "peak_memory": 2e8},
+        {**KEY, "n": [10, 100], "seconds": [1.5, 9.0], "exponent": 0.9},
+    ],
+    "memory": [{"who": who, "steps": 4, "batch": 100, "bytes": b} for who, b in (("twin", 8e8), ("attar", 2e8))],
+    "active": [
+        {"query": "badge", "seed": 0, "accuracy": [0.5]},
+        {
+            "mean_of": "badge",
+            "data": "faces",
+            "labels": 90,
+            "share": 0.1,
+            "mean": 0.7,
+            "interval": [0.6, 0.8],
+            "seeds": 5,
+        }
+        | {"over_random": {"mean": 0.01, "interval": [-0.02, 0.04]}},
+    ],
+    "detection": [
+        {"set": "bccd", "method": "csod", "rows": 10, "seed": 0, "ap50": 0.3},
+        {"set": "bccd", "method": "csod", "rows": 10, "seed": "all", "ap50_mean": 0.3, "interval": None, "seeds": 1},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("matching", "| mnist | 1 | `dm`, quick | 0.5000 | 0.4000-0.6000, of networks | 1 x 2 | 500 | 3 s |"),
+        ("params", "| `dm`, quick | `tiles` | 40 | 640 | 0.5000 | 0.4000-0.6000, of networks |"),
+        ("stream", "| el2n | 10 | 1.5 | 200 MB | 2GB | 2 | 0.90 |"),
+        ("memory", "| 4 | 100 | 800 MB | 200 MB | **4.0** |"),
+        ("active", "| `badge` | 90 | 10% | 0.7000 | 0.6000-0.8000 | +0.0100 (-0.0200 to 0.0400) | 5 |"),
+        ("detection", "| bccd | `csod` | 10 | 0.3000 | - | 1 |"),
+    ],
+)
+def test_every_benchmark_has_its_table(tables, monkeypatch: pytest.MonkeyPatch, name: str, line: str) -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    monkeypatch.setattr(tables, "rows", lambda asked: MADE_UP[name] if asked == name else [])
+    filled = tables.filled(page)
+    assert line in filled and filled.count(line) == 1
+    assert f"<!-- table {name} -->\nNot measured yet.\n" not in filled
+    monkeypatch.setattr(tables, "rows", lambda asked: [])
+    assert f"<!-- table {name} -->\nNot measured yet.\n<!-- end -->" in tables.filled(page)
+
+
+def test_no_benchmark_is_left_out(tables) -> None:
+    written = [re.search(r'RESULTS / "(\w+)\.jsonl"', p.read_text()) for p in (ROOT / "benchmarks").glob("*.py")]
+    files = {found[1] for found in written if found}
+    make, told = ((ROOT / name).read_text() for name in ("Makefile", "benchmarks/README.md"))
+    assert all(f"benchmarks/{name}.py" in make and f"benchmarks/{name}.py" in told for name in files)
+    assert len(files) > 10 and set(tables.TABLES) >= files
