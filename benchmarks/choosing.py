@@ -9,8 +9,8 @@ ratio is the median of those of neighbours. What apricot compiles in every call 
 ``kcenter``, ``herding``: 1,000 of 1,000,000 points of 128 numbers. A pick has to read every number once, so the floor is the
 memory's speed: bytes of a pick at the rate of a plain copy, measured in the same process.
 
-``neighbours``: the 10 nearest of each of 1,000,000 points of 64 numbers by the index of faiss, recall measured on 1,000 points;
-and by exact search, of which some rows are timed and the rest is reckoned.
+``neighbours``: the 10 nearest of each of 1,000,000 points of 64 numbers by the index of faiss, which attar runs by one thread
+(``index_threads``), recall measured on 1,000 points; and by exact search, of which some rows are timed and the rest is reckoned.
 
 ``recorder-train``, ``recorder-eval``: a ConvNet trained on images like CIFAR-10's, with and without the recorder of training
 dynamics, batch by batch in turn; and ``recorder-rate``: how many examples a second it takes in, without any training.
@@ -21,7 +21,6 @@ Every work has a process of its own. Time nothing beside it; ``--share 0.01`` tr
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ import numpy as np
 import pyarrow as pa
 import threadpoolctl
 import torch
+from alone import answer
 from rows import RESULTS, Rows, command, environment
 
 from attar.execute import memory, pairs
@@ -43,10 +43,11 @@ from attar.resources import recording
 from attar.resources.dynamics import Dynamics
 from attar.resources.graph import Graph
 from attar.resources.network import TrainedNetwork
+from attar.resources.recorder import Recorder
 from attar.run import Descent
 from attar.seeds import Seeds
 from attar.select.greedy import lazy
-from attar.select.herding import herd
+from attar.select.herding import follow
 from attar.select.kcenter import central, farthest_first
 from attar.select.submodular.facility import Facility
 from attar.select.submodular.similarity import Cosine, Table
@@ -72,7 +73,8 @@ class Size:
 
     def scaled(self, share: float) -> Size:
         """A part of the examples and picks, to try it out."""
-        return Size(max(64, int(self.n * share)), self.width, max(4, int(self.picks * share)), self.rounds)
+        picks = min(self.picks, max(4, int(self.picks * share)))  # none of none
+        return Size(max(64, int(self.n * share)), self.width, picks, self.rounds)
 
 
 def blobs(size: Size, centres: int = 100, spread: float = 0.5) -> torch.Tensor:
@@ -151,8 +153,11 @@ def greedy(size: Size, *, method: str) -> Facts:
     """A greedy choice that reads all features at every pick."""
     x = blobs(size, centres=1000)
     before = memory.peak()
-    work = partial(herd, x, size.picks) if method == "herding" else lambda: farthest_first(x, size.picks, central(x))
-    took, picks = timed(work)
+    works = {
+        "herding": lambda: follow(x.sub_(x.mean(0)), size.picks),  # in place, as the method does
+        "kcenter": lambda: farthest_first(x, size.picks, central(x)),
+    }
+    took, picks = timed(works[method])
     above = memory.peak() - before
     assert len(picks[0].unique()) == size.picks
     rate = copy_rate()  # after the work, whose peak its two tensors would hide
@@ -192,6 +197,7 @@ def neighbours(size: Size) -> Facts:
         "seconds": took[0],
         "recall": float(state["recall"]),
         "recall_seconds": took[1],
+        "index_threads": 1,  # whatever --threads is, as several link the points in the order in which they happen to come
         "exact_rows": len(some),
         "exact_rows_seconds": exact,
         "other_seconds": exact * n / len(some),
@@ -263,25 +269,24 @@ def pictures(size: Size) -> RealSet:
 
 
 def rate(size: Size) -> Facts:
-    """Epochs of logits that are folded into the statistics, batch by batch."""
+    """Epochs of logits that the recorder takes in, batch by batch."""
     g = torch.Generator().manual_seed(0)
-    state = recording.start(size.n, window=WINDOW)
+    watching = Recorder(size.n, window=WINDOW)
     logits = torch.randn(BATCH, CLASSES, generator=g)
     targets = torch.randint(CLASSES, (BATCH,), generator=g)
 
-    def epoch(number: int) -> None:
+    def epoch() -> None:
         for rows in torch.randperm(size.n, generator=g).split(BATCH):
-            m = len(rows)
-            recording.fold(state, rows, recording.facts(logits[:m], targets[:m]), epoch=number)
+            watching.update(rows, logits[: len(rows)], targets[: len(rows)])
+        watching.end_epoch()
 
-    took = [timed(partial(epoch, i))[0] for i in range(size.rounds)]
-    bytes_held = sum(v.numel() * v.element_size() for v in state.values())
+    took = [timed(epoch)[0] for _ in range(size.rounds)]
     return {
         "seconds": statistics.median(took),
         "updates_per_second": size.n / statistics.median(took),
         "updates_range": [size.n / max(took), size.n / min(took)],
         "batch": BATCH,
-        "bytes_per_example": bytes_held / size.n,
+        "bytes_per_example": recording.size(window=WINDOW),
     }
 
 
@@ -313,17 +318,17 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - began, found
 
 
-def alone(name: str, size: Size, threads: int, more: dict[str, Any], found: Any) -> None:
+def work(name: str, size: Size, threads: int, more: dict[str, Any], found: Any) -> None:
     """Does one work in this process, and sends its facts; None where it failed."""
-    torch.set_num_threads(threads)
-    threadpoolctl.threadpool_limits(threads)  # numpy's products
-    memory.keep()
-    if name.startswith("facility"):
-        import numba
-
-        numba.set_num_threads(min(threads, numba.get_num_threads()))
     facts = None
     try:
+        torch.set_num_threads(threads)
+        threadpoolctl.threadpool_limits(threads)  # numpy's products
+        memory.keep()
+        if name.startswith("facility"):
+            import numba
+
+            numba.set_num_threads(min(threads, numba.get_num_threads()))
         facts = {**WORKS[name][2](size, **more), "peak_memory": memory.peak(), "environment": environment()}
     finally:
         found.put(facts)
@@ -340,7 +345,7 @@ def main() -> None:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False, help="that training")
     parser.add_argument("--out", type=Path, default=RESULTS / "choosing.jsonl")
     given = parser.parse_args()
-    rows, processes = Rows(given.out), multiprocessing.get_context("spawn")
+    rows = Rows(given.out)
     for name in given.works.split(","):
         what, size, _ = WORKS[name]
         size = size.scaled(given.share)
@@ -351,11 +356,7 @@ def main() -> None:
         if rows.find(**key):
             continue
         print(what, flush=True)
-        found = processes.Queue()
-        child = processes.Process(target=alone, args=(name, size, given.threads, more, found))
-        child.start()
-        facts = found.get()
-        child.join()
+        facts = answer(work, name, size, given.threads, more)
         if facts is None:
             raise SystemExit(f"{name} failed; its error stands above")
         rows.put({"what": what, **facts, "command": command(), "seed": 0}, **key)

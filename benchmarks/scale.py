@@ -7,13 +7,13 @@ work that does not see N, 1 for one pass.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from alone import answer
 from rows import RESULTS, Rows, command, environment
 
 SIZES = (2_000, 8_000, 32_000, 128_000)
@@ -71,17 +71,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "scale.jsonl")
     given = parser.parse_args()
     sizes, rows = [int(n) for n in given.sizes.split(",")], Rows(given.out)
-    processes = multiprocessing.get_context("spawn")
     for name in given.works.split(";"):
         if rows.find(what=name, n=sizes):
             continue
         seconds, memories = [], []
         for n in sizes:
-            found = processes.Queue()
-            child = processes.Process(target=timed, args=(name, n, found))
-            child.start()
-            took, peak = found.get()
-            child.join()
+            facts = answer(timed, name, n)
+            if facts is None:
+                raise SystemExit(f"{name} failed at {n:,}; its error stands above")
+            took, peak = facts
             seconds.append(took)
             memories.append(peak)
             print(f"{name}, {n:,}: {took:.2f} s, {peak / 1e6:.0f} MB", flush=True)

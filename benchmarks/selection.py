@@ -302,6 +302,7 @@ def measure(cell: Cell, given: argparse.Namespace, rows: Rows) -> None:
     steps = given.steps or lessons.steps
     key = {"cell": cell.name, "steps": steps, "watched_epochs": given.watched_epochs, "window": given.window}
     key |= {"looks": given.looks, "examples": given.examples, "network": lessons.net, "lr": lessons.lr}
+    key |= {"threads": given.threads, "compiled": given.compile}
     row = rows.find(**key) or {"accuracies": [], "best": [], "choose_seconds": [], "train_seconds": [], "commits": []}
     for seed in range(len(row["accuracies"]), given.seeds or cell.seeds):
         real, test = splits_of(cell.data, given.examples)
@@ -312,12 +313,13 @@ def measure(cell: Cell, given: argparse.Namespace, rows: Rows) -> None:
             chose = time.monotonic() - began
             how = {"lessons": lessons, "steps": steps, "looks": given.looks, "seed": seed}
             found = judged(net_of(lessons.net, real), real, picked, test, **how)
+            where = environment()  # as long as the plan holds
         took = {"choose_seconds": chose, "train_seconds": time.monotonic() - began - chose}
         parts = {"accuracies": found[-1], "best": max(found), **took, "commits": commit()}
         row = {**row, **{k: [*row[k], v] for k, v in parts.items()}}
         row |= {**facts(cell, lessons, len(picked), steps), **summary(row["accuracies"])}
         row |= {"best_mean": sum(row["best"]) / len(row["best"]), "peak_memory": memory.peak()}
-        row |= {"command": command(), "environment": environment()}
+        row |= {"command": command(), "environment": where, "plan": plan.facts()}
         rows.put(row, **key)
         print(f"{cell.name}, seed {seed}: last {found[-1]:.4f}, best {max(found):.4f}", flush=True)
 

@@ -2,8 +2,9 @@
 
 Shards of 100,000 rows of 64 features, 100 classes, every tenth row nearly a copy of another, made in a temporary folder (2.6 GB
 at 10,000,000 rows). Each work is the command ``attar select --on local`` in a process of its own; the peak is that of the whole
-process tree, by what the system tells every 20 ms. The exponent is the slope of log seconds against log rows by least squares.
-It goes on where it was when it is called again: by rows, and inside a work by the parts that the command has finished.
+process tree, by what the system tells every 20 ms, over all calls where some were killed. The exponent is the slope of log
+seconds against log rows by least squares. It goes on where it was when it is called again: by rows, and inside a work by the
+parts that the command has finished.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def measured(words: list[str]) -> dict[str, Any]:
         answer = json.loads(said.read())
     if child.returncode:
         sys.exit(f"attar {' '.join(words)} failed: {answer['error']}")
+    peak = max(peak, answer["peak_memory"])  # that of calls before, which were killed, is in the answer alone
     return {"call_seconds": seconds, "seconds": answer["seconds"], "peak_memory": peak, "kept": answer["rows"]}
 
 
@@ -117,9 +119,10 @@ def main() -> None:
     how = {"memory": given.memory, "workers": given.workers}
     for n in sizes:
         source = folder(given.place, n)
-        for number, name in enumerate(given.works.split(";")):
+        for name in given.works.split(";"):
             if rows.find(what=name, n=n, **how):
                 continue
+            number = list(WORKS).index(name)  # the same whatever --works is, as an unfinished folder is gone on with
             out = given.place / f"kept-{number}-{n}-{given.memory}-{given.workers}"
             flags = ["--memory", given.memory, "--workers", str(given.workers), "--on", "local", "--out", str(out)]
             row = measured(["select", str(source), *WORKS[name], *flags])
