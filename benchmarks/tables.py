@@ -185,7 +185,7 @@ def _beside(r: dict[str, Any]) -> list[str]:
     if "ratio_range" in r:
         low, high = r["ratio_range"]
         times += f" ({low:.1f}-{high:.1f})"
-        more = f"objectives {r['objectives_apart']:.1g} apart, {r['same_picks']:.0%} of the picks the same"
+        more = f"objectives {r['objectives_apart']:.1g} apart, {r['same_picks']:.1%} of the picks the same"
     if "recall" in r:
         more = f"recall {r['recall']:.3f}" + (", index by one thread" if r.get("index_threads") == 1 else "")
     other = f"{r['other_seconds']:.2f} s ({r['beside']})"
