@@ -88,7 +88,7 @@ class IDC(Method):
         "Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization. "
         "ICML 2022"
     )
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.05}
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.5}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
