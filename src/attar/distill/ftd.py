@@ -99,11 +99,12 @@ class FTD(Method):
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 150,
         "experts": 3,
-        "max_start": 3,
+        "max_start": 2,
         "expert_epochs": 1,
-        "syn_steps": 10,
+        "syn_steps": 15,
+        "lr_img": 300.0,
         "rate": 0.02,
-        "ema": 0.99,
+        "ema": 0.9,
     }
 
     def __post_init__(self) -> None:
