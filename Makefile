@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 ATTAR_DATA ?= $(abspath ../shared/data)
 export ATTAR_DATA
 
@@ -46,12 +46,13 @@ bench: $(VENV)/bench
 # torch first and pinned: a range would bring another build; then the package's own needs
 $(VENV)/core: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip
 	$(PIP) torch==2.13.0
 	$(PIP) --editable .
 	@touch $@
 
+# groups are known to newer versions of pip only
 $(VENV)/dev: $(VENV)/core
+	$(PIP) --upgrade pip
 	$(PIP) --group dev
 	@touch $@
 
