@@ -26,6 +26,7 @@ def page(name: str) -> str:
         f"```sh\nattar {verb} DATA --method {name} --ipc 10 --out small\n```",
         "```text\n" + one["doc"].strip() + "\n```",
         "## Settings\n\n" + table(["flag", "type", "default", "meaning"], [setting(s) for s in one["settings"]]),
+        *presets(one["presets"]),
         "## What was measured\n\n" + (results(name) or "Nothing yet."),
     ]
     return "\n\n".join(parts) + "\n"
@@ -35,6 +36,20 @@ def setting(s: dict[str, Any]) -> list[str]:
     """A row of the table of settings."""
     default = f"`{s['default']}`" + (f", quick `{s['quick']}`" if s["quick"] is not None else "")
     return [f"`--{s['name'].replace('_', '-')}`", s["type"].replace("|", "or"), default, s["help"]]
+
+
+def presets(known: dict[str, dict[str, Any]]) -> list[str]:
+    """The section of the authors' settings: a row for each preset, a column for each setting; none where there are none."""
+    columns = list(dict.fromkeys(column for settings in known.values() for column in settings))
+    rows = [[f"`{name}`", *(cell(settings.get(column)) for column in columns)] for name, settings in known.items()]
+    head = ["`--preset`", *(f"`--{column.replace('_', '-')}`" for column in columns)]
+    told = "The authors' settings; where nothing stands, the default.\n\n"
+    return ["## Presets\n\n" + told + table(head, rows)] if known else []
+
+
+def cell(value: Any) -> str:
+    """A setting's value; nothing where it is the default's None or a flag that is not set."""
+    return "" if value is None or value is False else "yes" if value is True else str(value)
 
 
 def results(name: str) -> str:

@@ -9,7 +9,7 @@ Shape letters everywhere: N real examples, M kept examples, K classes, B batch, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -103,6 +103,8 @@ class Method:
         by_channel: whether it keeps pixels and normalises them by mean and deviation of their channels, as whitened images
             cannot be.
         quick: settings of a short schedule for two CPU cores, taken in place of the paper's where ``--quick`` asks for it.
+        presets: settings of the authors by data set and images per class, as ``cifar10-10``, where they differ from the
+            defaults; taken where ``--preset`` names one. ``ipc`` and ``zca`` may stand among them.
 
     A setting named ``balanced`` says whether the budget is divided evenly over the classes; without one it is.
     """
@@ -117,6 +119,7 @@ class Method:
     reads: ClassVar[tuple[str, ...]] = ()
     by_channel: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Any]] = {}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     @property
     def learn(self) -> dict[str, Opt]:
@@ -176,6 +179,16 @@ def positive(**settings: float | None) -> None:
         if value is not None and not 0 < value < math.inf:  # not <=: NaN too
             expected = "a whole number of at least 1" if isinstance(value, int) else "a positive number"
             raise UsageError(f"{name}={value} must be {expected}")
+
+
+def tabled(columns: str, rows: Mapping[str, Sequence[Any]], **common: Any) -> dict[str, dict[str, Any]]:
+    """Presets written as a paper's table: the names of the settings once, a row of their values for each preset, what all share.
+
+    Example:
+        >>> tabled("ipc lr_img", {"cifar10-1": (1, 100.0), "cifar10-50": (50, 1000.0)})["cifar10-50"]
+        {'ipc': 50, 'lr_img': 1000.0}
+    """
+    return {name: {**dict(zip(columns.split(), row, strict=True)), **common} for name, row in rows.items()}
 
 
 Resources = Mapping[str, State]

@@ -19,6 +19,7 @@ from attar.cli import making, words
 from attar.registry import METHODS
 from attar.testing.trial import method_of
 from attar.verbs.make import Job
+from attar.verbs.schedule import ahead
 
 Say = Callable[..., Said]
 
@@ -251,9 +252,31 @@ def test_help_shows_the_settings_of_the_method_that_is_named(say: Say) -> None:
     assert "--steps" not in say("select", "--help").out
 
 
+def test_a_preset_sets_budget_method_and_data(say: Say) -> None:
+    asked = (
+        "distill",
+        "digits",
+        "--method",
+        "mtt",
+        "--preset",
+        "cifar10-10",
+        "--syn-steps",
+        "2",
+        "--dry-run",
+        "--json",
+    )
+    assert say(*asked).json["kept_rows"] == [100]
+    assert say(*asked, "--ipc", "2").json["kept_rows"] == [20]
+    wrong = say("distill", "digits", "--method", "mtt", "--preset", "cifar-10")
+    assert wrong.code == 2 and "mtt has no preset 'cifar-10'; did you mean 'cifar10-" in " ".join(wrong.err.split())
+    listed = " ".join(say("methods", "mtt").out.split())
+    assert "Settings of the authors" in listed and "cifar100-50" in listed
+
+
 def test_only_flags_are_taken_for_settings() -> None:
     short = registry.find("dm").quick
-    made = making.hastened(registry.find("dm")(), ["distill", "steps", "--quick", "--batch=7"])
+    instead = ahead(registry.find("dm"), words.typed(["distill", "steps", "--quick", "--batch=7"]), quick=True)
+    made = making.replaced(registry.find("dm")(), instead)
     assert (made.steps, made.batch) == (short["steps"], registry.find("dm")().batch)
     assert words.typed(["evaluate", "size", "--no-random", "--first-seed=3"]) == {"random", "first_seed"}
     assert words.value(["--method=dc", "--out", "x"], "--method", "dm") == "dc"

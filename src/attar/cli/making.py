@@ -4,10 +4,10 @@
 import dataclasses
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
@@ -22,7 +22,9 @@ from attar.real.realset import RealSet
 from attar.verbs.estimate import estimate, seconds
 from attar.verbs.make import Job, make
 from attar.verbs.options import Amount, Compute, Course, Data, owners
+from attar.verbs.schedule import ahead
 
+T = TypeVar("T", Method, Amount, Data)
 LONG = 60.0
 """Seconds of work from which on the command says beforehand how long it takes."""
 MUCH = 1e11
@@ -51,6 +53,12 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
             bool,
             Parameter(negative="", help="The method's short schedule for two CPU cores, where nothing else is given."),
         ] = False,
+        preset: Annotated[
+            str | None,
+            Parameter(
+                help="The authors' settings for a data set and images per class, as cifar10-10; see attar methods."
+            ),
+        ] = None,
         dry_run: Annotated[bool, Parameter(negative="", help="Print cost and memory, and do nothing.")] = False,
         json: show.Json = False,
         settings: Annotated[Any, show.Named] = None,
@@ -58,13 +66,15 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
         compute: Annotated[Compute, show.Flat] = Compute(),
     ) -> None:
         made = settings if settings is not None else kind()
+        instead = ahead(kind, words.typed(arguments), quick=quick, preset=preset)
+        amount = replaced(amount, instead)
         job = Job(
             verb=verb,
             source=source,
             name=method,
-            method=hastened(made, arguments) if quick else made,
+            method=replaced(made, instead),
             amount=amount,
-            data=data,
+            data=replaced(data, instead),
             compute=compute,
             seed=seed,
             minutes=minutes,
@@ -90,10 +100,10 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
     return act
 
 
-def hastened(made: Method, arguments: Sequence[str]) -> Method:
-    """The method with its short schedule in those settings that the command line does not name."""
-    typed = words.typed(arguments)
-    return dataclasses.replace(made, **{k: v for k, v in type(made).quick.items() if k not in typed})
+def replaced(settings: T, instead: Mapping[str, Any]) -> T:
+    """The settings with those of ``instead`` that are among them."""
+    known = {field.name for field in dataclasses.fields(settings)}
+    return dataclasses.replace(settings, **{name: value for name, value in instead.items() if name in known})
 
 
 def forewarn(job: Job, real: RealSet, how: Plan, *, quick: bool = False) -> None:

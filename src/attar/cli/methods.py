@@ -42,6 +42,15 @@ def act(name: str | None = None, /, *, which: Which = False, json: show.Json = F
     if not any(row[3] for row in rows):
         columns, rows = [c for c in columns if c != "quick"], [[*row[:3], row[4]] for row in rows]
     show.table(f"Settings of {name}", columns, rows)
+    if one["presets"]:
+        presets = [[preset, _flags(settings)] for preset, settings in one["presets"].items()]
+        show.table("Settings of the authors", ["--preset", "in place of the defaults"], presets)
+
+
+def _flags(settings: dict[str, Any]) -> str:
+    """Settings as they would be typed: ``--syn-steps 50 --zca``."""
+    typed = {"--" + name.replace("_", "-"): v for name, v in settings.items() if v is not None and v is not False}
+    return " ".join(flag if value is True else f"{flag} {value}" for flag, value in typed.items())
 
 
 def _quick(setting: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from attar.budget import Budget
 from attar.execute.pieces import FORWARD, piece_size, widened
 from attar.match.layers import layer_means, real_means, shares
 from attar.match.seen import seen
-from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.optim import Opt
@@ -72,6 +72,18 @@ class DataDAM(Method):
         "DataDAM: Efficient Dataset Distillation with Attention Matching. ICCV 2023"
     )
     quick: ClassVar[Mapping[str, Any]] = {"steps": 300, "batch": 64}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
+        "ipc lr_img",
+        {
+            "cifar10-1": (1, 1.0),
+            "cifar10-10": (10, 1.0),
+            "cifar10-50": (50, 1.0),
+            "cifar100-1": (1, 1.0),
+            "cifar100-10": (10, 1.0),
+            "cifar100-50": (50, 1.0),
+        },
+        zca=True,
+    )
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -11,21 +11,7 @@ need the hard one: match the epochs that fit their number, the easier of them fi
 The first images are real ones that an expert classifies correctly; y begins as the mean of the logits of all experts that do.
 
 Cost: that of MTT, 12 N B forwards a step for inner batches of B, and once 6 forwards of every real image for each epoch of
-each expert (these of FTD). Settings of the authors (N = syn_steps, M = expert_epochs; all whitened; ipc: images per class):
-
-    set           ipc    N  M  lr_img  batch_syn  lr_label  min_start  early_start -> max_start (growth)  lr_lr
-    CIFAR-10        1   80  2     100         10         5          0                  4                  1e-7  (threshold 1.1)
-    CIFAR-10       10   80  2     100        100         2          0           10 -> 20 (1000)           1e-5
-    CIFAR-10       50   80  2    1000        500         2          0           20 -> 40 (2000)           1e-5
-    CIFAR-10      500   40  2      50       1000        10         40                 60                  1e-5
-    CIFAR-10     1000  100  2      50       1000        10         40                 60                  1e-5
-    CIFAR-100       1   40  3    1000       1000        10          0           10 -> 20 (1000)           1e-5
-    CIFAR-100      10   80  2    1000       1000        10          0           30 -> 50 (2000)           1e-5
-    CIFAR-100      50   80  2    1000       1000        10         20                 70                  1e-5  (start real)
-    CIFAR-100     100   80  2      50       1000        10         30                 70                  1e-5
-    Tiny            1   40  2   10000       1000        10          0           15 -> 20 (2000)           1e-4
-    Tiny           10   40  2     100        500        10         10                 50                  1e-4
-    Tiny           50   20  2     100       1000        10         40                 70                  1e-4
+each expert (these of FTD). Settings of the authors, all of them whitened: ``presets``.
 
 Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone, a
 rate that stays above 0, expert and epoch drawn independently, nothing chosen by test accuracy); experts are trained as long as
@@ -48,7 +34,7 @@ from attar.budget import Budget
 from attar.errors import DataError, UsageError
 from attar.execute.compile import in_parts
 from attar.match.trajectories import course, learned, missed, unrolled_cost
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, tabled
 from attar.nets.fit import net_of
 from attar.optim import Opt
 from attar.params import pixels
@@ -129,6 +115,24 @@ class DATM(Method):
         "lr_img": 300.0,
         "rate": 0.02,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
+        "ipc syn_steps expert_epochs lr_img batch_syn lr_label min_start early_start max_start growth lr_lr threshold start",
+        {
+            "cifar10-1": (1, 80, 2, 100.0, 10, 5.0, 0, 4, 4, 1, 1e-7, 1.1, "correct"),
+            "cifar10-10": (10, 80, 2, 100.0, 100, 2.0, 0, 10, 20, 1000, 1e-5, 1.0, "correct"),
+            "cifar10-50": (50, 80, 2, 1000.0, 500, 2.0, 0, 20, 40, 2000, 1e-5, 1.0, "correct"),
+            "cifar10-500": (500, 40, 2, 50.0, 1000, 10.0, 40, 60, 60, 1, 1e-5, 1.0, "correct"),
+            "cifar10-1000": (1000, 100, 2, 50.0, 1000, 10.0, 40, 60, 60, 1, 1e-5, 1.0, "correct"),
+            "cifar100-1": (1, 40, 3, 1000.0, 1000, 10.0, 0, 10, 20, 1000, 1e-5, 1.0, "correct"),
+            "cifar100-10": (10, 80, 2, 1000.0, 1000, 10.0, 0, 30, 50, 2000, 1e-5, 1.0, "correct"),
+            "cifar100-50": (50, 80, 2, 1000.0, 1000, 10.0, 20, 70, 70, 1, 1e-5, 1.0, "real"),
+            "cifar100-100": (100, 80, 2, 50.0, 1000, 10.0, 30, 70, 70, 1, 1e-5, 1.0, "correct"),
+            "tiny-imagenet-1": (1, 40, 2, 1e4, 1000, 10.0, 0, 15, 20, 2000, 1e-4, 1.0, "correct"),
+            "tiny-imagenet-10": (10, 40, 2, 100.0, 500, 10.0, 10, 50, 50, 1, 1e-4, 1.0, "correct"),
+            "tiny-imagenet-50": (50, 20, 2, 100.0, 1000, 10.0, 40, 70, 70, 1, 1e-4, 1.0, "correct"),
+        },
+        zca=True,
+    )
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:

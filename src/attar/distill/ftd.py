@@ -10,17 +10,7 @@ errors add up. In flat valleys they matter less, so the experts are trained to s
     what is handed over: the average over all updates, with weights ema^age
 
 Cost: that of MTT, 12 N B forwards a step for inner batches of B, and once 6 forwards of every real image for each epoch of
-each expert. Settings of the authors (N = syn_steps, M = expert_epochs; ipc: images per class; lr_img, where one is given):
-
-    set           ipc   syn_steps  expert_epochs  max_start  lr_img  lr_lr  rate  alpha     ema
-    CIFAR-10        1          50              2          2     100   1e-7  .01      .3  .9999
-    CIFAR-10       10          30              2         20     100   1e-5  .001     .3  .9995
-    CIFAR-10       50          30              2         40    1000   1e-5  .01       1  .999
-    CIFAR-100       1          40              3         20    1000   1e-5  .01       1  .9995
-    CIFAR-100      10          20              2         40    1000   1e-5  .01       1  .9995
-    CIFAR-100      50          80              2         40    1000   1e-5  .01       1  .999   (batch_syn 1000)
-    Tiny            1          30              2         10   10000   1e-4  .01       1  .999
-    Tiny           10          20              2         40   10000   1e-4  .01       1  .999
+each expert. Settings of the authors: ``presets``; the defaults are those of CIFAR-10 with 10 images per class.
 
 Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone,
 experts as long as is looked at, a rate that stays above 0, nothing chosen by test accuracy); the averaged images alone are
@@ -42,7 +32,7 @@ from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import in_parts
 from attar.match.trajectories import course, learned, missed, start, unrolled_cost
-from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import RealSet
@@ -106,6 +96,19 @@ class FTD(Method):
         "rate": 0.02,
         "ema": 0.9,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
+        "ipc syn_steps expert_epochs max_start batch_syn lr_img lr_lr rate alpha ema",
+        {
+            "cifar10-1": (1, 50, 2, 2, None, 100.0, 1e-7, 0.01, 0.3, 0.9999),
+            "cifar10-10": (10, 30, 2, 20, None, 100.0, 1e-5, 0.001, 0.3, 0.9995),
+            "cifar10-50": (50, 30, 2, 40, None, 1000.0, 1e-5, 0.01, 1.0, 0.999),
+            "cifar100-1": (1, 40, 3, 20, None, 1000.0, 1e-5, 0.01, 1.0, 0.9995),
+            "cifar100-10": (10, 20, 2, 40, None, 1000.0, 1e-5, 0.01, 1.0, 0.9995),
+            "cifar100-50": (50, 80, 2, 40, 1000, 1000.0, 1e-5, 0.01, 1.0, 0.999),
+            "tiny-imagenet-1": (1, 30, 2, 10, None, 10_000.0, 1e-4, 0.01, 1.0, 0.999),
+            "tiny-imagenet-10": (10, 20, 2, 40, None, 10_000.0, 1e-4, 0.01, 1.0, 0.999),
+        },
+    )
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -89,6 +89,13 @@ class IDC(Method):
         "ICML 2022"
     )
     quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.5}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8, "augment": "color_crop", "cutmix": 0.0},
+        "fashion-mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8},
+        "svhn": {"inner": 8},
+        "cifar10": {},
+        "cifar100": {},
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -18,8 +18,8 @@ classes' steps, so that every gradient moves its images 1 + 1/2 + 1/4 + ... = 2 
 momentum. The accuracy is that of the last batch a network was trained on, after it (there: over all since the last evaluation,
 which clears it); the networks trained in a step are others than the one matched; training batches are drawn with replacement.
 The networks learn from real images, as there; ``teach=kept`` takes the kept ones. The published accuracies rest on the partition
-of each stored image into four smaller ones: ``params=tiles``, where the default is pixels. Left out: that without it, at one
-image per class, the official code matches only the half of the real images with the least loss.
+of each stored image into four smaller ones: ``params=tiles``, which the presets take; the default is pixels. Left out: that
+without it, at one image per class, the official code matches only the half of the real images with the least loss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from attar.match.inner import net_for
 from attar.match.layers import shares
 from attar.match.means import class_means
 from attar.match.seen import seen
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, tabled
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.nets.net import Net, Params
@@ -98,6 +98,18 @@ class IDM(Method):
         "lessons": 4,
         "batch_net": 64,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
+        "ipc batch renew ce lessons",
+        {
+            "cifar10-1": (1, 5000, 5, 0.5, 10),
+            "cifar10-10": (10, 256, 30, 0.5, 10),
+            "cifar10-50": (50, 256, 30, 0.1, 10),
+            "cifar100-1": (1, 500, 5, 0.5, 10),
+            "cifar100-10": (10, 256, 30, 0.1, 50),
+            "cifar100-50": (50, 256, 30, 0.1, 10),
+        },
+        params="tiles",
+    )
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

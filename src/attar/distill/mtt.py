@@ -8,19 +8,7 @@ the kept images, and come out where the expert was some epochs later; the rate o
     loss = || theta_N - expert_{t+M} ||^2 / || expert_t - expert_{t+M} ||^2
 
 Cost: 12 N B forwards a step for inner batches of B, and once for all methods 3 forwards of every real image for each epoch
-of each expert. Settings of the authors (N = syn_steps, M = expert_epochs; ipc: images per class):
-
-    set           ipc   syn_steps  expert_epochs  max_start  batch_syn  lr_img  lr_lr  rate
-    CIFAR-10        1          50              2          2        all     100   1e-7  .01   (whitened)
-    CIFAR-10       10          30              2         20        all     100   1e-5  .001  (whitened)
-    CIFAR-10       50          30              2         40        all    1000   1e-5  .001
-    CIFAR-100       1          20              3         20        all    1000   1e-5  .01   (whitened)
-    CIFAR-100      10          20              2         20        all    1000   1e-5  .01
-    CIFAR-100      50          80              2         40        125    1000   1e-5  .01   (whitened)
-    Tiny            1          10              2         10        all   10000   1e-4  .01
-    Tiny           10          20              2         40        200   10000   1e-4  .01
-    Tiny           50          20              2         40        300   10000   1e-4  .01
-    128 pixels   1, 10         20              2         10    all, 20    1000   1e-6  .01
+of each expert. Settings of the authors: ``presets``; the defaults are those of CIFAR-10 with 10 images per class, not whitened.
 
 Differs from the official code: the gradient comes from the adjoint recursion in the memory of one inner step (equal to the
 graph over all steps); images are whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach and
@@ -40,7 +28,7 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import in_parts
 from attar.match.trajectories import course, learned, missed, start, unrolled_cost
-from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.optim import Opt
 from attar.params import pixels, table
 from attar.real.realset import RealSet
@@ -97,6 +85,22 @@ class MTT(Method):
         "lr_img": 300.0,
         "rate": 0.02,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
+        "ipc zca syn_steps expert_epochs max_start batch_syn lr_img lr_lr rate",
+        {
+            "cifar10-1": (1, True, 50, 2, 2, None, 100.0, 1e-7, 0.01),
+            "cifar10-10": (10, True, 30, 2, 20, None, 100.0, 1e-5, 0.001),
+            "cifar10-50": (50, False, 30, 2, 40, None, 1000.0, 1e-5, 0.001),
+            "cifar100-1": (1, True, 20, 3, 20, None, 1000.0, 1e-5, 0.01),
+            "cifar100-10": (10, False, 20, 2, 20, None, 1000.0, 1e-5, 0.01),
+            "cifar100-50": (50, True, 80, 2, 40, 125, 1000.0, 1e-5, 0.01),
+            "tiny-imagenet-1": (1, False, 10, 2, 10, None, 10_000.0, 1e-4, 0.01),
+            "tiny-imagenet-10": (10, False, 20, 2, 40, 200, 10_000.0, 1e-4, 0.01),
+            "tiny-imagenet-50": (50, False, 20, 2, 40, 300, 10_000.0, 1e-4, 0.01),
+            "imagenet-subset-128-1": (1, False, 20, 2, 10, None, 1000.0, 1e-6, 0.01),
+            "imagenet-subset-128-10": (10, False, 20, 2, 10, 20, 1000.0, 1e-6, 0.01),
+        },
+    )
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

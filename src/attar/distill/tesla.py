@@ -11,13 +11,8 @@ This is the adjoint recursion of MTT without its Hessians; at the same memory, m
 ImageNet-1K the paper trains on soft labels: the answers of an expert to the first images (``teacher_label``).
 
 Cost: about 9 N B forwards a step for inner batches of B, and once 3 forwards of every real image for each epoch of each expert.
-Settings of the authors; the first row has no source of its own, but is MTT's (ipc: images per class):
-
-    set           ipc   syn_steps  expert_epochs  max_start  batch_syn  lr_img  lr_lr
-    CIFAR-10       10          30              2         20        all     100   1e-5  (MTT's; the defaults)
-    CIFAR-10        1          50              2          5        all     500   1e-7
-    CIFAR-100      50          80              2         40        125          (whitened)
-    ImageNet-1K                10              3         10        100    5000   1e-4  (64 pixels, 50 experts, teacher_label)
+Settings of the authors: ``presets``, ImageNet-1K at 64 pixels; the defaults have no source of their own, but are MTT's for
+CIFAR-10 with 10 images per class.
 
 Differs from the official code: that code repeats a tuple where it means to double a number, so its image gradient is half of
 the formula's, and a published lr_img of 1000 is 500 here (copies of the code in later papers have the factor). Images are
@@ -98,6 +93,20 @@ class TESLA(Method):
         "expert_epochs": 1,
         "syn_steps": 10,
         "rate": 0.02,
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10-1": {"ipc": 1, "syn_steps": 50, "max_start": 5, "lr_img": 500.0, "lr_lr": 1e-7},
+        "cifar100-50": {"ipc": 50, "zca": True, "syn_steps": 80, "max_start": 40, "batch_syn": 125},
+        "imagenet1k-64": {
+            "syn_steps": 10,
+            "expert_epochs": 3,
+            "max_start": 10,
+            "batch_syn": 100,
+            "lr_img": 5000.0,
+            "lr_lr": 1e-4,
+            "experts": 50,
+            "teacher_label": True,
+        },
     }
 
     def __post_init__(self) -> None:

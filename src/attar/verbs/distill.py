@@ -13,6 +13,7 @@ from attar.method import Method
 from attar.verbs import estimate
 from attar.verbs.make import Job, make
 from attar.verbs.options import Amount, Compute, Course, Data, divide
+from attar.verbs.schedule import ahead
 from attar.verbs.shards import meant, select_shards
 
 
@@ -22,6 +23,7 @@ def distill(
     method: str | Method = "dm",
     out: str | Path | None = None,
     quick: bool = False,
+    preset: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
     **settings: Any,
@@ -33,6 +35,7 @@ def distill(
         method: a name (:func:`attar.methods` lists them), ``my.py:MyMethod``, or a Method with its settings.
         out: the folder to write; the same call goes on with an interrupted run. None keeps the result in memory.
         quick: take the method's short schedule for two CPU cores in place of the paper's; settings that are given win.
+        preset: take the authors' settings for a data set and images per class, as ``cifar10-10``; what is given wins.
         dry_run: estimate cost and memory, and do nothing.
         progress: what is told of the progress; bars in terminals and notebooks where left out.
         settings: ``ipc``, ``rows``, ``keep`` or ``bytes``; ``seed``, ``minutes``; ``size``, ``group`` and whatever reads
@@ -49,7 +52,7 @@ def distill(
         >>> len(kept)
         10
     """
-    job = job_of("distill", source, method, out, hastened(method, settings) if quick else settings)
+    job = job_of("distill", source, method, out, scheduled(method, settings, quick=quick, preset=preset))
     return estimate.estimate(job) if dry_run else result(job, progress)
 
 
@@ -59,6 +62,7 @@ def select(
     method: str | Method | None = None,
     out: str | Path | None = None,
     quick: bool = False,
+    preset: str | None = None,
     dry_run: bool = False,
     progress: Progress | None = None,
     **settings: Any,
@@ -78,10 +82,12 @@ def select(
     """
     method = method or ("active" if "query" in settings else "kcenter")
     if meant(settings, method):
-        if not isinstance(method, str) or out is None or quick or dry_run:
-            raise UsageError("select from shards takes the name of a method and out=, and neither quick nor dry_run")
+        if not isinstance(method, str) or out is None or quick or preset is not None or dry_run:
+            raise UsageError(
+                "select from shards takes the name of a method and out=, and none of quick, preset and dry_run"
+            )
         return select_shards(source, method=method, out=out, progress=progress, **settings)
-    job = job_of("select", source, method, out, hastened(method, settings) if quick else settings)
+    job = job_of("select", source, method, out, scheduled(method, settings, quick=quick, preset=preset))
     return estimate.estimate(job) if dry_run else result(job, progress)
 
 
@@ -91,15 +97,18 @@ def result(job: Job, progress: Progress | None) -> Condensed | list[Condensed]:
     return done[0] if len(job.budgets) == 1 else done
 
 
-def hastened(method: str | Method, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings over those of the method's short schedule.
+def scheduled(method: str | Method, settings: dict[str, Any], *, quick: bool, preset: str | None) -> dict[str, Any]:
+    """Settings over those of the method's short schedule or preset.
 
     Raises:
-        UsageError: a method object, whose settings are all decided.
+        UsageError: a method object, whose settings are all decided; or what :func:`attar.verbs.schedule.ahead` refuses.
     """
+    if not quick and preset is None:
+        return settings
     if isinstance(method, Method):
-        raise UsageError("quick=True goes with the name of a method, but this one has its settings; leave quick out")
-    return {**registry.find(method).quick, **settings}
+        asked = "quick=True" if quick else f"preset='{preset}'"
+        raise UsageError(f"{asked} goes with the name of a method, but this one has its settings; leave it out")
+    return {**ahead(registry.find(method), settings, quick=quick, preset=preset), **settings}
 
 
 def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Job:

@@ -82,7 +82,7 @@ def methods(name: str | None = None) -> list[dict[str, Any]]:
 
     Returns:
         name, verb, family, paper and line of each; for one, also ``settings`` (name, type, default, what
-        ``--quick`` takes instead, help).
+        ``--quick`` takes instead, help) and ``presets`` (name -> settings that ``--preset`` takes instead).
     """
     if name is None:
         known = [dataclasses.asdict(e) for e in registry.METHODS]
@@ -104,7 +104,8 @@ def methods(name: str | None = None) -> list[dict[str, Any]]:
         for f in dataclasses.fields(found)
         if f.init
     ]
-    return [{**entry, "paper": found.paper or entry.get("paper", ""), "doc": module_doc(found), "settings": settings}]
+    told = {"paper": found.paper or entry.get("paper", ""), "doc": module_doc(found)}
+    return [{**entry, **told, "settings": settings, "presets": {k: dict(v) for k, v in found.presets.items()}}]
 
 
 def field_help(kind: type) -> dict[str, str]:

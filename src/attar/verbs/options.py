@@ -11,7 +11,8 @@ from attar.budget import Budget
 from attar.errors import UsageError, nearest
 
 T = TypeVar("T")
-RESERVED = {"source", "method", "out", "quick", "dry_run", "progress", "json", "settings", "amount", "data", "compute"}
+RESERVED = {"source", "method", "out", "quick", "preset", "dry_run", "progress", "json"}
+RESERVED |= {"settings", "amount", "data", "compute"}
 """Names of the verbs' own arguments."""
 
 

@@ -1,0 +1,62 @@
+"""--quick and --preset: what stands in place of a method's defaults."""
+
+import pytest
+from verbs_kit import TINY
+
+import attar
+from attar.errors import UsageError
+from attar.registry import find, names
+from attar.verbs.look import methods
+from attar.verbs.options import Amount, Compute, Course, Data, divide
+from attar.verbs.schedule import ahead
+
+PRESETS = [(name, preset) for name in names("distill") for preset in find(name).presets]
+
+
+@pytest.mark.parametrize("name,preset", PRESETS)
+def test_every_preset_is_made_of_settings(name: str, preset: str) -> None:
+    kind = find(name)
+    _, _, amount, data, _ = divide(ahead(kind, set(), preset=preset), (kind, Course, Amount, Data, Compute))
+    words = preset.split("-")
+    if "ipc" in kind.presets[preset]:
+        assert words[-1] == str(amount.ipc)
+    assert data == Data(zca=data.zca)  # how the data are read is the caller's
+
+
+def test_what_is_given_wins_over_a_preset() -> None:
+    kind = find("mtt")
+    whole = ahead(kind, set(), preset="cifar10-1")
+    assert (whole["ipc"], whole["zca"], whole["lr_lr"]) == (1, True, 1e-7)
+    for budget in ("ipc", "rows", "keep", "bytes"):
+        assert "ipc" not in ahead(kind, {budget}, preset="cifar10-1")
+    assert ahead(kind, {"zca", "lr_lr"}, preset="cifar10-1").keys() == whole.keys() - {"zca", "lr_lr"}
+    assert ahead(kind, set()) == {}
+
+
+@pytest.mark.parametrize(
+    "name,asked,says",
+    [
+        ("mtt", {"preset": "cifar10-9"}, "mtt has no preset 'cifar10-9'; did you mean 'cifar10-"),
+        ("dm", {"preset": "cifar10-1"}, "dm has no presets; leave preset out"),
+        ("mtt", {"preset": "cifar10-1", "quick": True}, "quick and preset are two schedules; give one of them"),
+    ],
+)
+def test_a_wrong_preset_is_refused_in_one_sentence(name: str, asked: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        attar.distill("digits", method=name, **asked)  # type: ignore[arg-type]
+
+
+def test_a_preset_is_what_the_set_was_made_with() -> None:
+    kept = attar.distill(
+        "digits", method="idm", preset="cifar10-1", steps=1, batch=2, lessons=1, batch_net=8, net=TINY["net"]
+    )
+    last = kept.manifest["lineage"][0]
+    assert (last["settings"]["params"], last["settings"]["renew"], last["settings"]["batch"]) == ("tiles", 5, 2)
+    assert last["budget"] == {"ipc": 1}
+    with pytest.raises(UsageError, match="preset='cifar10-1' goes with the name of a method"):
+        attar.distill("digits", method=find("idm")(), preset="cifar10-1")
+
+
+def test_presets_are_listed() -> None:
+    assert methods("datm")[0]["presets"]["cifar10-1"]["threshold"] == 1.1
+    assert methods("random")[0]["presets"] == {}
