@@ -156,7 +156,7 @@ def test_labels_of_a_teacher_beside_hard_ones(say: Say, random: Path) -> None:
     assert f"{taught['last_mean']:.3f}" in done.out and f"{taught['baseline']['random']['last_mean']:.3f}" in done.out
     assert f"best look at the test set, {taught['network']}, exact images, teacher labels: " in done.out
     assert say("report", "random").code == 0
-    assert "| rded, 2 epochs, teacher labels | " in (random / "README.md").read_text()
+    assert "| rded, 2 epochs, teacher mlp:width=8, teacher labels | " in (random / "README.md").read_text()
     refused = say("evaluate", "random", *QUICK, "--teacher", "mlp")
     assert refused.code == 2 and "has no teacher" in refused.err
 

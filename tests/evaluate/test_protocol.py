@@ -222,7 +222,7 @@ def test_the_batch_of_rded_follows_classes(make_real: Make) -> None:
 
 def test_older_protocols_are_told_as_before(make_real: Make) -> None:
     """Results of single networks are kept under these facts."""
-    first = {"name", "epochs", "lr", "momentum", "weight_decay", "batch", "schedule", "augment", "select"}
+    first = {"epochs", "lr", "momentum", "weight_decay", "batch", "schedule", "augment", "select"}
     first |= {"evaluate_every", "labels"}
     assert all(set(resolve(name, make_real()).facts()) == first for name in ("dc", "dsa-best", "full"))
     told = resolve("rded", make_real()).facts()

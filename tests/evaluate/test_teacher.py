@@ -157,6 +157,23 @@ def test_a_teacher_is_made_once_and_another_is_another(
     assert evaluate(keep(), digits, **how)[1] == own
 
 
+def test_a_teacher_of_other_epochs_is_another_and_the_protocol_tells_it(
+    digits: Splits, keep: Keep, tmp_path: Path
+) -> None:
+    how = {**QUICK, "protocol": "fkd", "random": False, "seeds": 1}
+    kept = keep()
+    scores = evaluate(kept, digits, **how) + evaluate(kept, digits, teacher_epochs=3, **how)
+    scores += evaluate(kept, digits, teacher="mlp:width=8", teacher_epochs=1, **how)
+    assert [s["protocol"] for s in scores[1::2]] == [
+        "fkd, 2 epochs",
+        "fkd, 2 epochs, teacher of 3 epochs",
+        "fkd, 2 epochs, teacher mlp:width=8 of 1 epoch",
+    ]
+    made = [json.loads((folder / "facts.json").read_text())["identity"]["settings"] for folder in teachers(tmp_path)]
+    assert sorted((m["net"], m["epochs"]) for m in made) == [(TINY, 1), (TINY, 3), ("mlp:width=8", 1)]
+    assert len(kept.scored(scores).manifest["scores"]) == 6  # none takes another's place
+
+
 def test_a_recipe_chooses_the_patches(digits: Splits, keep: Keep) -> None:
     (hard, soft) = evaluate(keep(patches=2), digits, protocol="rded", random=False, **QUICK)
     assert hard["augment"] == soft["augment"] == "rrc:0.5_patches2"
@@ -178,7 +195,10 @@ def test_soft_labels_of_the_set_give_way_to_the_teachers(digits: Splits, keep: K
     ("settings", "said"),
     [
         ({"protocol": "dsa", "teacher": TINY}, "'dsa' has no teacher"),
+        ({"protocol": "dsa", "teacher_epochs": 5}, "'dsa' has no teacher"),
         ({"protocol": "rded", "teacher": "convent"}, "did you mean 'convnet'"),
+        ({"protocol": "rded", "teacher_epochs": 0}, "teacher_epochs=0 must be a whole number of at least 1"),
+        ({"protocol": "rded", "teacher_epochs": True}, "teacher_epochs=True must be"),
     ],
 )
 def test_wrong_teachers_are_named_before_any_training(

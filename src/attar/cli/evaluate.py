@@ -41,6 +41,9 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
                 help="Network that labels under fkd and rded (left out, the scored one), or random examples beside soft labels."
             ),
         ] = None,
+        teacher_epochs: Annotated[
+            int | None, Parameter(help="Epochs of that network's training; left out, about 2,500 updates.")
+        ] = None,
         seeds: Annotated[int, Parameter(help="Networks trained for each score.")] = 5,
         first_seed: Annotated[int, Parameter(help="Seed of the first network; the next ones count up.")] = 0,
         epochs: Annotated[int | None, Parameter(help="Epochs, other than the protocol's.")] = None,
@@ -70,6 +73,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
             protocol=protocol,
             nets=nets,
             teacher=teacher,
+            teacher_epochs=teacher_epochs,
             seeds=seeds,
             first_seed=first_seed,
             epochs=epochs,

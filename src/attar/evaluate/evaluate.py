@@ -37,6 +37,7 @@ def evaluate(
     protocol: str | None = None,
     nets: Sequence[Spec] = ("convnet",),
     teacher: Spec | None = None,
+    teacher_epochs: int | None = None,
     seeds: int = 5,
     first_seed: int = 0,
     random: bool = True,
@@ -57,6 +58,7 @@ def evaluate(
         nets: one score for every network.
         teacher: the network that labels where the protocol has one; None takes the scored network's architecture. Beside a
             set's own soft labels it answers for the random examples, which have hard labels where no teacher is named.
+        teacher_epochs: of the teacher's training; None takes those of the protocol ``full``.
         seeds: networks of one score; network i has seed ``first_seed + i``.
         random: whether random real examples of the same budget are scored beside.
         full: whether one network is trained on all real examples as well.
@@ -86,16 +88,16 @@ def evaluate(
         augment = recipe.get("augment") if augment is None else augment
     how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
     how |= {key: recipe.get(key, 1) for key in ("patches", "tiles")}
-    how |= {"teacher": teacher if isinstance(teacher, str) else ""}
+    how |= {"teacher": teacher if isinstance(teacher, str) else "", "teacher_epochs": teacher_epochs}
     plans = [resolve(name, real, net=net, **how) for net in built]
     # A rate that was learned for SGD says nothing to AdamW.
     lr = recipe.get("lr") if plans[0].optimiser == "sgd" else None
     own = [resolve(name, real, net=net, lr=lr, **how) for net in built]
     ways = list(offers(condensed, eight_bit=eight_bit))
-    guided = _guided(plans[0], ways if random else (), teacher)
+    guided = _guided(plans[0], ways if random else (), teacher, teacher_epochs)
     if guided:
         for spec in nets:
-            schooling(teacher or spec, real)  # refuses at once what is no teacher
+            schooling(teacher or spec, real, teacher_epochs)  # refuses at once what is no teacher
     bench = Bench(
         splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)
     )
@@ -105,7 +107,8 @@ def evaluate(
     for spec, net, theirs, ours in zip(nets, built, plans, own):
         guide = None
         if guided:
-            guide = trained(teacher or spec, real, plan=plan or Plan(device=str(device)), progress=bench.progress)
+            school: dict[str, Any] = {"plan": plan or Plan(device=str(device)), "progress": bench.progress}
+            guide = trained(teacher or spec, real, epochs=teacher_epochs, **school)
         offered = list(beside_hard(ways, guide)) if guide is not None and theirs.labels == "teacher" else ways
         found = [_score(bench, net, ours, way, numbers, rows=len(condensed)) for way in offered]
         beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, drawn, numbers)
@@ -115,17 +118,18 @@ def evaluate(
     return scores
 
 
-def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None) -> bool:
+def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None, epochs: int | None) -> bool:
     """Whether a teacher is asked: by the protocol, or for random examples beside soft labels, where one is named.
 
     Args:
         ways: that random examples stand beside.
+        epochs: of the teacher.
 
     Raises:
-        UsageError: one is named and nobody asks.
+        UsageError: one is named, or its epochs are given, and nobody asks.
     """
     asked = plan.labels == "teacher" or (teacher is not None and any(way.labels == "soft" for way in ways))
-    if teacher is not None and not asked:
+    if not asked and (teacher is not None or epochs is not None):
         name = plan.name.partition(",")[0]
         raise UsageError(f"protocol '{name}' has no teacher; leave the teacher out, or take the protocol fkd or rded")
     return asked

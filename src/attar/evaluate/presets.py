@@ -74,6 +74,7 @@ def resolve(
     patches: int = 1,
     tiles: int = 1,
     teacher: str = "",
+    teacher_epochs: int | None = None,
 ) -> Protocol:
     """The protocol that a preset means for a dataset and a network.
 
@@ -86,7 +87,9 @@ def resolve(
         labels: other labels than the preset's.
         per_class: images of a class, for the epochs of ``idc`` and the batch of ``rded``.
         patches: tiles a side of every picture, for ``rded``. tiles: those a side that images were decoded from, for ``idc``.
-        teacher: name of the network that labels, for ``rded``.
+        teacher: name of the network that labels, where it is not the scored one: it decides the batch of ``rded``, and the
+            resulting name tells it.
+        teacher_epochs: other epochs of its training than those of ``full``; the resulting name tells them.
 
     Raises:
         UsageError: an unknown preset or augmentation, epochs < 1, a learning rate that is not positive.
@@ -100,7 +103,7 @@ def resolve(
             raise UsageError(f"{key}={given} of the recipe must be a whole number of at least 1")
     preset = _preset(name, real, net, per_class=per_class, patches=patches, tiles=tiles, teacher=teacher)
     changes = _changes(preset, epochs=epochs, augment=augment, lr=lr)
-    told = ", ".join([name, *(_told(key, value) for key, value in changes.items())])
+    told = ", ".join([name, *(_told(key, value) for key, value in changes.items()), *_taught(teacher, teacher_epochs)])
     changed = replace(preset, **{**changes, "name": told, "labels": labels or preset.labels})
     if changed.select == "last" or changed.evaluate_every:
         return changed
@@ -145,12 +148,26 @@ def _standard(kind: str, real: RealSet, net: Net | None) -> Protocol:
 
 def _changes(preset: Protocol, *, epochs: Any, augment: Any, lr: Any) -> Mapping[str, Any]:
     """The checked settings that differ from the preset's."""
-    if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
-        raise UsageError(f"epochs={epochs} must be a whole number of at least 1")
+    _whole(epochs=epochs)
     if lr is not None and (not isinstance(lr, (int, float)) or not math.isfinite(lr) or lr <= 0):
         raise UsageError(f"the learning rate {lr} of the recipe must be a positive number")
     given = {"epochs": epochs, "augment": _spec(augment, preset), "lr": lr}
     return {key: value for key, value in given.items() if value is not None and value != getattr(preset, key)}
+
+
+def _whole(**given: Any) -> None:
+    """Refuses numbers that are no whole ones of at least 1; None (left to the preset) passes."""
+    for key, n in given.items():
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
+            raise UsageError(f"{key}={n} must be a whole number of at least 1")
+
+
+def _taught(teacher: str, epochs: int | None) -> list[str]:
+    """What a protocol's name tells of a teacher: ``teacher resnet18 of 200 epochs``; nothing of the usual one."""
+    _whole(teacher_epochs=epochs)
+    words = [teacher] if teacher else []
+    words += [] if epochs is None else [f"of {epochs} epoch" + "s" * (epochs > 1)]
+    return [" ".join(["teacher", *words])] if words else []
 
 
 def _told(key: str, value: Any) -> str:

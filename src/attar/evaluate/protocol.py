@@ -71,9 +71,12 @@ class Protocol:
         return (epoch + 1) % self.evaluate_every == 0
 
     def facts(self) -> dict[str, Any]:
-        """The settings as JSON; the later ones only where they are used, so that results from before them are still found."""
+        """What a training depends on as JSON, so not the name.
+
+        Later settings only where they are used, so that results from before them are still found.
+        """
         unused = {f.name for f in fields(self) if f.name in LATER and getattr(self, f.name) == f.default}
-        return {name: value for name, value in asdict(self).items() if name not in unused}
+        return {name: value for name, value in asdict(self).items() if name not in {*unused, "name"}}
 
 
 LATER = ("optimiser", "cutmix", "looks_after", "temperature", "unmixed")

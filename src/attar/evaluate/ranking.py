@@ -51,6 +51,7 @@ def ranking(
     protocol: str | None = None,
     nets: Sequence[Spec] = ("convnet",),
     teacher: Spec | None = None,
+    teacher_epochs: int | None = None,
     seeds: int = 5,
     first_seed: int = 0,
     epochs: int | None = None,
@@ -68,6 +69,7 @@ def ranking(
         protocol: a preset of :mod:`attar.evaluate.presets` for all arms; None follows the set's recipe, or takes ``dc``.
         nets, seeds, first_seed, epochs, augment, store, plan: as for :func:`attar.evaluate.evaluate.evaluate`.
         teacher: who labels where the set's labels are not hard; None takes the scored network's architecture.
+        teacher_epochs: of the teacher's training; None takes those of the protocol ``full``.
         w, gamma: weights of :mod:`attar.evaluate.robust`.
 
     Returns:
@@ -87,14 +89,15 @@ def ranking(
     if protocol is None:
         epochs = recipe.get("epochs") if epochs is None else epochs
         augment = recipe.get("augment") if augment is None else augment
-    how = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
+    how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
+    how |= {"teacher": teacher if isinstance(teacher, str) else "", "teacher_epochs": teacher_epochs}
     how |= {key: recipe.get(key, 1) for key in ("patches", "tiles")}
     plans = [resolve(protocol or recipe.get("protocol", "dc"), real, net=net, **how) for net in built]
     asked = [own.labels == "teacher" or _own(condensed, own).labels != "hard" for own in plans]
-    if teacher is not None and not any(asked):
+    if not any(asked) and (teacher is not None or teacher_epochs is not None):
         raise UsageError("the labels of this set are hard, so that no teacher is asked; leave the teacher out")
     for spec in (s for s, needed in zip(nets, asked) if needed):
-        schooling(teacher or spec, real)  # refuses at once what is no teacher
+        schooling(teacher or spec, real, teacher_epochs)  # refuses at once what is no teacher
     rest, held = parted(real, condensed)
     common: dict[str, Any] = {"store": Store(store), "progress": progress or Silent(), "device": torch.device(device)}
     contest = Contest(
@@ -108,7 +111,8 @@ def ranking(
     compute = plan or Plan(device=str(device))
     scores = []
     for spec, net, own, needed in zip(nets, built, plans, asked):
-        guide = trained(teacher or spec, rest, plan=compute, progress=contest.trial.progress) if needed else None
+        school: dict[str, Any] = {"epochs": teacher_epochs, "plan": compute, "progress": contest.trial.progress}
+        guide = trained(teacher or spec, rest, **school) if needed else None
         scores.append(contest.score(net, own, guide))
     return scores
 

@@ -3,7 +3,7 @@
 It is a resource: made once for all sets, seeds and students, by the loop and in the cache of :mod:`attar.resources`, on
 the training split alone. Its recipe is ours: the epochs of the protocol ``full`` (about 2,500 updates), the resource's own SGD
 (rate .01 along a cosine, momentum .9, decay 5e-4, batch 256), without augmentation. Published teachers were trained longer;
-labels of a better one give higher scores, to random examples too.
+labels of a better one give higher scores, to random examples too: ``teacher_epochs`` trains longer.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Teacher:
         return sum(v.numel() * v.element_size() for v in self.params.values())
 
 
-def schooling(spec: Spec, real: RealSet) -> tuple[Net, TrainedNetwork]:
-    """The architecture of a teacher and how it is trained on a real set.
+def schooling(spec: Spec, real: RealSet, epochs: int | None = None) -> tuple[Net, TrainedNetwork]:
+    """The architecture of a teacher and how it is trained on a real set, for the epochs of ``full`` where none are given.
 
     Raises:
         UsageError: an unknown network, or one that is no name, under which nothing could be kept.
@@ -60,16 +60,17 @@ def schooling(spec: Spec, real: RealSet) -> tuple[Net, TrainedNetwork]:
     if not isinstance(spec, str):
         raise UsageError("a teacher is kept under the name of its network; name one, as in teacher='resnet18'")
     net = net_of(spec, real)
-    return net, TrainedNetwork(net=net.name if net.source is None else spec, epochs=resolve("full", real).epochs)
+    name = net.name if net.source is None else spec
+    return net, TrainedNetwork(net=name, epochs=resolve("full", real).epochs if epochs is None else epochs)
 
 
-def trained(spec: Spec, real: RealSet, *, plan: Plan, progress: Progress) -> Teacher:
+def trained(spec: Spec, real: RealSet, *, epochs: int | None = None, plan: Plan, progress: Progress) -> Teacher:
     """The teacher of an architecture for a real training set, from the cache or made.
 
     Raises:
         UsageError: as :func:`schooling`.
     """
-    net, resource = schooling(spec, real)
+    net, resource = schooling(spec, real, epochs)
     params = made(resource, real.on(plan.device), {}, seed=0, plan=plan, progress=progress)
     params = {name: value.to(plan.device) for name, value in params.items()}
     return Teacher(net, params, identify(resource, real, 0, plan))

@@ -34,6 +34,7 @@ def evaluate(
     protocol: str | None = None,
     nets: str | tuple[Any, ...] = "convnet",
     teacher: str | None = None,
+    teacher_epochs: int | None = None,
     seeds: int = 5,
     first_seed: int = 0,
     epochs: int | None = None,
@@ -55,6 +56,7 @@ def evaluate(
         nets: networks, as a comma-separated string or a tuple.
         teacher: network that labels under fkd and rded, trained on all real examples; left out, the scored one. Beside soft
             labels of the set it answers for the random examples, which else have hard labels.
+        teacher_epochs: of its training; left out, about 2,500 updates, fewer than published teachers had.
         seeds: networks trained for each score. first_seed: the first one's seed; the next ones count up.
         epochs, augment: other values than the protocol's.
         random: score random real examples of the same budget too, redrawn for every seed.
@@ -83,6 +85,7 @@ def evaluate(
             protocol=base if ranked else protocol,
             nets=specs(nets),
             teacher=teacher,
+            teacher_epochs=teacher_epochs,
             seeds=seeds,
             first_seed=first_seed,
             epochs=epochs,
