@@ -89,9 +89,10 @@ class TESLA(Method):
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 150,
         "experts": 3,
-        "max_start": 3,
+        "max_start": 2,
         "expert_epochs": 1,
-        "syn_steps": 10,
+        "syn_steps": 15,
+        "lr_img": 300.0,
         "rate": 0.02,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
