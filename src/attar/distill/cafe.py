@@ -95,7 +95,15 @@ class CAFE(Method):
         "Wang, Zhao, Peng, Zhu, Yang, Wang, Huang, Bilen, Wang, You. "
         "CAFE: Learning to Condense Dataset by Aligning Features. CVPR 2022"
     )
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 64, "watch": 32, "batch_net": 64, "start": "real"}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 200,
+        "batch": 64,
+        "watch": 32,
+        "outer": 10,
+        "inner": 10,
+        "batch_net": 64,
+        "start": "real",
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

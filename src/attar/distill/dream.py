@@ -95,7 +95,14 @@ class DREAM(Method):
     paper: ClassVar[str] = (
         "Liu, Gu, Wang, Zhu, Jiang, You. DREAM: Efficient Dataset Distillation by Representative Matching. ICCV 2023"
     )
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.05}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 200,
+        "batch": 32,
+        "pool": 600,
+        "outer": 20,
+        "inner": 8,
+        "lr_img": 0.05,
+    }
 
     def __post_init__(self) -> None:
         if self.start not in STARTS:
