@@ -163,14 +163,16 @@ def _asked(r: dict[str, Any]) -> list[str]:
 
 
 def detection() -> str:
-    """Detectors trained on chosen images."""
-    head = ["data", "method", "images", "AP50", "95 % interval", "trainings"]
-    found = [r for r in rows("detection") if r["seed"] == "all"]
-    body = [
-        [r["set"], f"`{r['method']}`", str(r["rows"]), f"{r['ap50_mean']:.4f}", among(r), str(r["seeds"])]
-        for r in found
-    ]
-    return table(head, body)
+    """Detectors trained on chosen images, and the boxes of each class in them."""
+    head = ["data", "method", "images", "AP50", "95 % interval", "trainings", "boxes of each class (mean)"]
+    return table(head, [_detected(r) for r in rows("detection") if r["seed"] == "all"])
+
+
+def _detected(r: dict[str, Any]) -> list[str]:
+    same = [o for o in rows("detection") if o["seed"] != "all" and (o["method"], o["rows"]) == (r["method"], r["rows"])]
+    boxes = {name: sum(o["boxes"][name] for o in same) / len(same) for name in same[0]["boxes"]}
+    told = ", ".join(f"{name} {count:.0f}" for name, count in boxes.items())
+    return [r["set"], f"`{r['method']}`", str(r["rows"]), f"{r['ap50_mean']:.4f}", among(r), str(r["seeds"]), told]
 
 
 def choosing() -> str:

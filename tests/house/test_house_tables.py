@@ -71,8 +71,9 @@ MADE_UP = {
         | {"over_random": {"mean": 0.01, "interval": [-0.02, 0.04]}},
     ],
     "detection": [
-        {"set": "bccd", "method": "csod", "rows": 10, "seed": 0, "ap50": 0.3},
-        {"set": "bccd", "method": "csod", "rows": 10, "seed": "all", "ap50_mean": 0.3, "interval": None, "seeds": 1},
+        {"set": "bccd", "method": "csod", "rows": 10, "seed": 0, "ap50": 0.3, "boxes": {"cell": 12}},
+        {"set": "bccd", "method": "csod", "rows": 10, "seed": 1, "ap50": 0.3, "boxes": {"cell": 14}},
+        {"set": "bccd", "method": "csod", "rows": 10, "seed": "all", "ap50_mean": 0.3, "interval": None, "seeds": 2},
     ],
 }
 
@@ -85,7 +86,7 @@ MADE_UP = {
         ("stream", "| el2n | 10 | 1.5 | 200 MB | 2GB | 2 | 0.90 |"),
         ("memory", "| 4 | 100 | 800 MB | 200 MB | **4.0** |"),
         ("active", "| `badge` | 90 | 10% | 0.7000 | 0.6000-0.8000 | +0.0100 (-0.0200 to 0.0400) | 5 |"),
-        ("detection", "| bccd | `csod` | 10 | 0.3000 | - | 1 |"),
+        ("detection", "| bccd | `csod` | 10 | 0.3000 | - | 2 | cell 13 |"),
     ],
 )
 def test_every_benchmark_has_its_table(tables, monkeypatch: pytest.MonkeyPatch, name: str, line: str) -> None:
