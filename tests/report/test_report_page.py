@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import re
+import statistics
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,13 +14,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
 from attar.condensed import Condensed, condense, open_condensed
 from attar.errors import UsageError
 from attar.io import png
 from attar.method import Rows
 from attar.real.realset import RealSet
-from attar.report import page
+from attar.report import page, wording
+from attar.report.facts import Measure
 
 VOID = {"meta", "img", "br", "path", "line", "circle", "rect"}
 
@@ -85,6 +88,18 @@ def test_decoded_images_are_told_beside_as_many_random_ones_as_are_stored(synthe
 def test_a_score_within_the_spread_of_random_examples_is_called_so(synthetic: Condensed, score: Any) -> None:
     text = Reader(page.render(synthetic.scored([score(0.64, 0.02)]))).text
     assert "not clearly different from taking examples at random" in text
+
+
+def test_a_clear_difference_is_told_although_the_intervals_touch() -> None:
+    kept, random = [0.90, 0.92, 0.89], [0.69, 0.70, 0.80]
+    one, other = (
+        Measure(mean=statistics.fmean(x), std=statistics.stdev(x), interval=(0.0, 1.0), seeds=3) for x in (kept, random)
+    )
+    expected = ttest_ind(kept, random, equal_var=False).confidence_interval(0.95)
+    found = wording.difference(one, other)
+    assert found is not None and found[0] > 0
+    assert found == pytest.approx((expected.low, expected.high))
+    assert wording.difference(one, Measure(mean=0.5)) is None
 
 
 def test_a_score_without_random_examples_is_said_to_stand_alone(synthetic: Condensed, score: Any) -> None:

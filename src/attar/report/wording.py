@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from markupsafe import Markup
+from scipy.special import stdtrit
 
+from attar.evaluate.scores import LEVEL
 from attar.report.facts import Measure, Score
 
 NARROW = "\u202f"
@@ -21,6 +23,22 @@ def opening(words: str) -> str:
 def overlap(a: Measure, b: Measure) -> bool:
     """Whether the intervals of two measures touch."""
     return a.reach[0] <= b.reach[1] and b.reach[0] <= a.reach[1]
+
+
+def difference(a: Measure, b: Measure) -> tuple[float, float] | None:
+    """The interval of mean(a) - mean(b) (Welch, 1947); None where a spread is not known.
+
+    gap -+ t(f, .975) sqrt(u + v),  u, v = std^2 / n of each,  f = (u + v)^2 / (u^2 / (n_a - 1) + v^2 / (n_b - 1))
+    """
+    if a.std is None or b.std is None or (a.seeds or 0) < 2 or (b.seeds or 0) < 2:
+        return None
+    n, m = a.seeds or 2, b.seeds or 2
+    gap, u, v = a.mean - b.mean, a.std**2 / n, b.std**2 / m
+    if u + v == 0:
+        return gap, gap
+    freedom = (u + v) ** 2 / (u**2 / (n - 1) + v**2 / (m - 1))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * (u + v) ** 0.5
+    return gap - half, gap + half
 
 
 def count(n: int) -> str:
@@ -123,8 +141,11 @@ def verdict(best: Score | None) -> str:
         return ""
     if random is None:
         return "No random examples of the same number were measured beside it, so the score stands alone."
-    gap = best.kept.mean - random.mean
-    if overlap(best.kept, random):
+    gap, apart = best.kept.mean - random.mean, difference(best.kept, random)
+    if apart is not None and apart[0] <= 0 <= apart[1]:
+        held = "the 95 % interval of the difference holds 0"
+        return f"This is not clearly different from taking examples at random: {held}."
+    if apart is None and overlap(best.kept, random):
         return "The two overlap: this is not clearly different from taking examples at random."
     alone = " A single seed says nothing of the spread." if 1 in (best.kept.seeds, random.seeds) else ""
     return f"That is {abs(gap):.3f} {'above' if gap > 0 else 'below'} random examples of the same number.{alone}"
