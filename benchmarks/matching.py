@@ -39,12 +39,13 @@ def main() -> None:
     parser.add_argument("--nets", type=int, default=NETS)
     parser.add_argument("--device", default=None)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "quick", help="where the sets are made")
     parser.add_argument("--out", type=Path, default=RESULTS / "matching.jsonl")
     given = parser.parse_args()
     rows, wanted = Rows(given.out), given.cells.split(",")
     for cell in sorted((c for c in cells() if c.name in wanted), key=lambda c: wanted.index(c.name)):
-        key = {"cell": cell.name, "sets": given.sets, "networks": given.nets}
+        key = {"cell": cell.name, "sets": given.sets, "networks": given.nets, "dtype": given.dtype}
         if rows.find(**key, schedule=cell.schedule) is None:
             rows.put({"schedule": cell.schedule, **measured(cell, given)}, **key)
 

@@ -54,7 +54,7 @@ def row(name: str, cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     """A cell's row, with the images that were decoded and the bytes of what they were decoded from."""
     work = given.work / name
     found = measured(cell, argparse.Namespace(**{**vars(given), "work": work}))
-    kept = open_condensed(folder(cell, work, 0))
+    kept = open_condensed(folder(cell, work / given.dtype, 0))
     return {**found, "images": len(kept), "bytes": kept.image_bytes(eight_bit=False)}
 
 
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--nets", type=int, default=3)
     parser.add_argument("--device", default=None)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "params", help="where the sets are made")
     parser.add_argument("--out", type=Path, default=RESULTS / "params.jsonl")
     given, known = parser.parse_args(), cells(DATA)
@@ -79,7 +80,8 @@ def main() -> None:
         if given.steps:
             others = {k: v for k, v in cell.settings.items() if k != "steps"}
             cell = dataclasses.replace(cell, steps=given.steps, settings=others)
-        key = {"data": given.data, "cell": name, "steps": cell.steps, "sets": given.sets, "networks": given.nets}
+        counted = {"sets": given.sets, "networks": given.nets}
+        key = {"data": given.data, "cell": name, "steps": cell.steps, **counted, "dtype": given.dtype}
         if rows.find(**key, schedule=cell.schedule) is None:
             rows.put({"schedule": cell.schedule, **row(name, cell, given)}, **key)
 

@@ -15,6 +15,7 @@ import torch
 
 from attar.execute import plan
 from attar.io import atomic
+from attar.io.lock import lock
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -30,20 +31,25 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, Any]] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+        self._read()
+
+    def _read(self) -> None:
+        if self.path.exists():
+            self.rows = [json.loads(line) for line in self.path.read_text().splitlines()]
 
     def find(self, **key: Any) -> dict[str, Any] | None:
         """The row that has these values."""
         return next((r for r in self.rows if all(r.get(k) == v for k, v in key.items())), None)
 
     def put(self, row: dict[str, Any], **key: Any) -> None:
-        """Adds a row in place of one with the same key, durably."""
-        self.rows = [r for r in self.rows if not all(r.get(k) == v for k, v in key.items())]
-        self.rows.append({**key, **row})
-        text = "".join(json.dumps(r) + "\n" for r in self.rows)
+        """Adds a row in place of one with the same key, durably, beside those that other processes put there meanwhile."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(self.path, text.encode())
+        with lock(self.path.with_suffix(".lock"), self.path.name, wait=True):
+            self._read()
+            self.rows = [r for r in self.rows if not all(r.get(k) == v for k, v in key.items())]
+            self.rows.append({**key, **row})
+            text = "".join(json.dumps(r) + "\n" for r in self.rows)
+            atomic.write_bytes(self.path, text.encode())
 
 
 def environment(device: str = "cpu", *, threads: int | None = None) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def fidelity() -> str:
         "accuracy",
         "95 % interval",
         "sets x networks",
+        "precision",
         "published",
         "steps (published)",
         "made in",
@@ -71,9 +72,9 @@ def _cell(r: dict[str, Any]) -> list[str]:
 
 
 def _reached(r: dict[str, Any]) -> list[str]:
-    """What a method reached, and of how many networks on how many sets."""
+    """What a method reached, of how many networks on how many sets, and in which precision."""
     counted = f"{len(r['set_means'])} x {len(r['accuracies']) // len(r['set_means'])}"
-    return [r["data"], str(r["ipc"]), named(r), f"{r['last_mean']:.4f}", among(r), counted]
+    return [r["data"], str(r["ipc"]), named(r), f"{r['last_mean']:.4f}", among(r), counted, r["dtype"]]
 
 
 def _made(r: dict[str, Any]) -> str:
@@ -82,7 +83,7 @@ def _made(r: dict[str, Any]) -> str:
 
 def matching() -> str:
     """Every matching method by its short schedule."""
-    head = ["data", "ipc", "method", "accuracy", "95 % interval", "sets x networks", "steps", "made in"]
+    head = ["data", "ipc", "method", "accuracy", "95 % interval", "sets x networks", "precision", "steps", "made in"]
     return table(
         head, [[*_reached(r), f"{r['made_steps']:,}" if r["made_steps"] else "-", _made(r)] for r in rows("matching")]
     )
