@@ -76,3 +76,30 @@ def test_the_peak_is_that_of_all_calls(benchmark: Any, monkeypatch: pytest.Monke
     popen = stream.subprocess.Popen
     monkeypatch.setattr(stream.subprocess, "Popen", lambda words, stdout: popen(["/bin/echo", said], stdout=stdout))
     assert stream.measured([])["peak_memory"] == 10**15
+
+
+def test_rows_of_several_processes_stand_beside_each_other(benchmark: Any, tmp_path: Path) -> None:
+    rows = benchmark("rows").Rows
+    ours, theirs = rows(tmp_path / "a.jsonl"), rows(tmp_path / "a.jsonl")
+    ours.put({"value": 1}, cell="a")
+    theirs.put({"value": 2}, cell="b")
+    ours.put({"value": 3}, cell="a")
+    found = rows(tmp_path / "a.jsonl")
+    assert [found.find(cell=name) for name in "ab"] == [{"cell": "a", "value": 3}, {"cell": "b", "value": 2}]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_twin_works_in_a_process_of_its_own(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by its settings; it answers once a call and ends with the block."""
+    speed = benchmark("speed")
+    own = "import json, os, sys\nfor _ in sys.stdin: print(json.dumps(float(os.environ['TOOK'])), flush=True)"
+    popen, children = speed.subprocess.Popen, []
+
+    def started(words: list[str], **how: Any) -> Any:
+        children.append(popen([sys.executable, "-c", own], **how))
+        return children[-1]
+
+    monkeypatch.setattr(speed.subprocess, "Popen", started)
+    with speed.twin_of("dm", speed.Plan(), {"TOOK": "2.5"}) as seconds:
+        assert [seconds(), seconds()] == [2.5, 2.5]
+    assert children[0].poll() == 0

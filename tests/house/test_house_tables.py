@@ -81,7 +81,10 @@ MADE_UP = {
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("matching", "| mnist | 1 | `dm`, quick | 0.5000 | 0.4000-0.6000, of networks | 1 x 2 | 500 | 3 s |"),
+        (
+            "matching",
+            "| mnist | 1 | `dm`, quick | 0.5000 | 0.4000-0.6000, of networks | 1 x 2 | bfloat16 | 500 | 3 s |",
+        ),
         ("params", "| `dm`, quick | `tiles` | 40 | 640 | 0.5000 | 0.4000-0.6000, of networks |"),
         ("stream", "| el2n | 10 | 1.5 | 200 MB | 2GB | 2 | 0.90 |"),
         ("memory", "| 4 | 100 | 800 MB | 200 MB | **4.0** |"),
