@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,24 @@ def test_methods_share_their_baselines(
     other_test = Splits(train=digits.train, open_test=lambda: digits.test.subset(torch.arange(50)))
     (score,) = evaluate(keep(), other_test, store=tmp_path, **QUICK)
     assert len(seeds) == 18 and score["test"]["rows"] == 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_networks_trained_beside_each_other_score_as_those_one_after_the_other(
+    digits: Splits, keep: Keep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits; what is kept is found, also where one network of a crew is left."""
+    kept, how = keep(), {**QUICK, "seeds": 3}
+    alone = evaluate(kept, digits, **how)
+    seeds = counting(monkeypatch)
+    beside = evaluate(kept, digits, store=tmp_path, workers=2, **how)
+    assert timeless(beside) == timeless(alone) and not seeds  # no network was trained in this process
+    files = sorted((tmp_path / "scores").iterdir())
+    assert len(files) == 6
+    files[0].unlink()
+    again = evaluate(kept, digits, store=tmp_path, workers=2, **how)
+    assert timeless(again) == timeless(alone) and len(seeds) == 1
+    assert sorted((tmp_path / "scores").iterdir()) == files
 
 
 def test_a_users_own_network_is_trained_every_time(

@@ -17,7 +17,7 @@ from attar.execute.progress import Silent
 from attar.method import State
 from attar.nets.fit import net_of
 from attar.real.realset import RealSet
-from attar.resources.build import identify, made
+from attar.resources.build import gather, identify, made
 from attar.resources.experts import Expert, experts, snapshot
 from attar.run import run
 from attar.seeds import Seeds
@@ -144,6 +144,37 @@ def test_more_experts_use_those_that_are_there(
         for task in experts(count, **SMALL):
             made(task, real, {}, seed=0, plan=Plan(), progress=Counts())
     assert begun == ["expert-0", "expert-1"]
+
+
+def test_experts_made_beside_each_other_are_those_made_alone(
+    tmp_path: Path, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bits and the same place in the cache, whatever the number of threads; one that is there is not made again."""
+    real, begun = make_set(), []
+
+    class Counts(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            begun.append((label, total))
+
+    task = type("Task", (), {"needs": lambda self: experts(4, **SMALL)})()
+    found = {}
+    for threads in (1, 2):
+        monkeypatch.setenv("ATTAR_CACHE", str(tmp_path / str(threads)))
+        plan = Plan(threads=threads)
+        made(experts(1, **SMALL)[0], real, {}, seed=0, plan=plan, progress=Silent())
+        begun.clear()
+        found[threads] = gather(task, real, seed=0, plan=plan, progress=Counts())
+        left = [p.name for p in (tmp_path / str(threads) / "resources").iterdir()]
+        assert sorted(name.rpartition("-")[0] for name in left) == [f"expert-{i}" for i in range(4)]
+        if threads == 1:
+            assert [label for label, _ in begun] == ["expert-1", "expert-2", "expert-3"]
+        else:
+            assert begun == [("expert-1 to expert-3", 3 * 12)]
+    alone, beside = found[1], found[2]
+    assert alone.keys() == beside.keys() and len(alone) == 4
+    assert all(torch.equal(alone[e][k], beside[e][k]) for e in alone for k in alone[e])
+    names = [sorted(p.name for p in (tmp_path / str(t) / "resources").iterdir()) for t in (1, 2)]
+    assert names[0] == names[1]
 
 
 def test_what_cannot_train_is_refused(make_set: MakeSet) -> None:

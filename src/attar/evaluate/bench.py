@@ -1,11 +1,12 @@
-"""Bench: trains one network after the other on given lessons and scores each on the test split, through the store."""
+"""Bench: trains networks on given lessons and scores each on the test split, through the store."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from attar.evaluate.lessons import Lesson
 from attar.evaluate.protocol import Protocol
 from attar.evaluate.store import Result, Store, circumstances
 from attar.evaluate.train import accuracy, train
+from attar.execute import crew
 from attar.execute.progress import Progress
 from attar.nets import Net, Params
 from attar.real.realset import RealSet, Splits
@@ -29,6 +31,7 @@ class Bench:
         splits: holds the test split, which is opened as late as can be.
         real: the training split in the normalised space of what is scored.
         device: where networks are trained.
+        workers: processes that train at the same time, each by one thread.
     """
 
     splits: Splits
@@ -36,6 +39,7 @@ class Bench:
     store: Store
     progress: Progress
     device: torch.device
+    workers: int = 1
 
     @cached_property
     def test(self) -> RealSet:
@@ -52,30 +56,44 @@ class Bench:
     def results(
         self, label: str, net: Net, protocol: Protocol, lessons: Sequence[Lesson], seeds: Sequence[int]
     ) -> list[Result]:
-        """Trains a network on every lesson with the seed beside it.
+        """Trains a network on every lesson with the seed beside it, but those whose result is kept.
 
         Args:
             label: what the progress bar says.
         """
-        self.progress.start(label, protocol.passes * len(seeds))
-        try:
-            return [self._result(net, protocol, lesson, seed) for lesson, seed in zip(lessons, seeds, strict=True)]
-        finally:
-            self.progress.stop()
+        with crew.one_thread() if self.workers > 1 and len(seeds) > 1 else nullcontext():
+            return self._results(label, net, protocol, lessons, seeds)
 
-    def _result(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> Result:
-        facts = self._facts(net, protocol, lesson, seed)
+    def _results(
+        self, label: str, net: Net, protocol: Protocol, lessons: Sequence[Lesson], seeds: Sequence[int]
+    ) -> list[Result]:
         # A user's own network can change under the same name, so its results are not kept.
         store = self.store if net.source is None else Store(None)
-        kept = store.get(facts, lambda: self.test.fingerprint)
-        if kept is not None:
-            self.progress.advance(protocol.passes)
-            return kept
-        result = self._trained(net, protocol, lesson, seed)
+        facts = [self._facts(net, protocol, lesson, seed) for lesson, seed in zip(lessons, seeds, strict=True)]
+        found = {i: kept for i, f in enumerate(facts) if (kept := store.get(f, lambda: self.test.fingerprint))}
+        missing = [i for i in range(len(facts)) if i not in found]
+        pieces = [partial(self._made, net, protocol, lessons[i], seeds[i], facts[i], store) for i in missing]
+        if pieces:
+            total, workers = protocol.passes * len(pieces), self.workers if len(seeds) > 1 else 1
+            made = crew.done(pieces, workers=workers, progress=self.progress, label=label, total=total)
+            found |= dict(zip(missing, made))
+        return [found[i] for i in range(len(facts))]
+
+    def _made(
+        self,
+        net: Net,
+        protocol: Protocol,
+        lesson: Lesson,
+        seed: int,
+        facts: dict[str, Any],
+        store: Store,
+        progress: Progress,
+    ) -> Result:
+        result = self._trained(net, protocol, lesson, seed, progress)
         store.put(facts, self.test.fingerprint, result)
         return result
 
-    def _trained(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int) -> Result:
+    def _trained(self, net: Net, protocol: Protocol, lesson: Lesson, seed: int, progress: Progress) -> Result:
         """Trains and then tests one network."""
         images, labels, weight = lesson.make()
         seen: list[float] = []  # stays empty unless the protocol looks at the test split on the way
@@ -92,7 +110,7 @@ class Bench:
             seeds=Seeds(seed).at("evaluate"),
             weight=weight,
             teacher=lesson.teacher,
-            progress=self.progress,
+            progress=progress,
             watch=watch,
         )
         seconds = time.perf_counter() - start

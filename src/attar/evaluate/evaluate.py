@@ -49,6 +49,7 @@ def evaluate(
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     plan: Plan | None = None,
+    workers: int = 1,
 ) -> list[dict[str, Any]]:
     """Scores a small set by the test accuracy of networks trained on it.
 
@@ -66,6 +67,7 @@ def evaluate(
         epochs, augment: other values than the protocol's; its name then tells them.
         store: a folder that keeps the results of single networks; a repeated call goes on where it was.
         plan: how a teacher is computed where the cache has none.
+        workers: networks that are trained at the same time, each by one thread of a process of its own.
 
     Returns:
         Score objects: for every network one of ``images`` exact, and for a synthetic set one of its 8-bit pictures;
@@ -99,7 +101,12 @@ def evaluate(
         for spec in nets:
             schooling(teacher or spec, real, teacher_epochs)  # refuses at once what is no teacher
     bench = Bench(
-        splits=splits, real=real, store=Store(store), progress=progress or Silent(), device=torch.device(device)
+        splits=splits,
+        real=real,
+        store=Store(store),
+        progress=progress or Silent(),
+        device=torch.device(device),
+        workers=workers,
     )
     numbers = range(first_seed, first_seed + seeds)
     drawn = condensed.counted if random else None  # of as many bytes as are stored

@@ -60,6 +60,7 @@ def ranking(
     progress: Progress | None = None,
     device: torch.device | str = "cpu",
     plan: Plan | None = None,
+    workers: int = 1,
     w: float = 0.5,
     gamma: float = 0.5,
 ) -> list[dict[str, Any]]:
@@ -67,7 +68,7 @@ def ranking(
 
     Args:
         protocol: a preset of :mod:`attar.evaluate.presets` for all arms; None follows the set's recipe, or takes ``dc``.
-        nets, seeds, first_seed, epochs, augment, store, plan: as for :func:`attar.evaluate.evaluate.evaluate`.
+        nets, seeds, first_seed, epochs, augment, store, plan, workers: as for :func:`attar.evaluate.evaluate.evaluate`.
         teacher: who labels where the set's labels are not hard; None takes the scored network's architecture.
         teacher_epochs: of the teacher's training; None takes those of the protocol ``full``.
         w, gamma: weights of :mod:`attar.evaluate.robust`.
@@ -100,6 +101,7 @@ def ranking(
         schooling(teacher or spec, real, teacher_epochs)  # refuses at once what is no teacher
     rest, held = parted(real, condensed)
     common: dict[str, Any] = {"store": Store(store), "progress": progress or Silent(), "device": torch.device(device)}
+    common["workers"] = workers
     contest = Contest(
         condensed=condensed,
         trial=Bench(splits=Splits(train=rest, open_test=lambda: held), real=rest, **common),

@@ -93,9 +93,8 @@ def make(
         raise UsageError(f"dtype '{dtype}' is unknown; use {' or '.join(DTYPES)}")
     if threads is not None and threads < 1:
         raise UsageError(f"threads={threads} must be at least 1")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads is None:
-        threads = 1 if flops_per_step < SMALL else cores
+        threads = 1 if flops_per_step < SMALL else cores()
     if compiled is None:
         compiled = device == "cpu" and flops_per_step * steps > LARGE and compiler_at_hand()
     if compiled and device == "cpu" and not compiler_at_hand():
@@ -103,6 +102,11 @@ def make(
             "compiling on the CPU needs a C++ compiler and none was found; install g++ or drop --compile"
         )
     return Plan(device=device, threads=threads, dtype=dtype or "float32", compiled=compiled)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_device(device: str) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attar.execute import crew
 from attar.execute.identity import describe, files, key
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress
@@ -26,10 +30,30 @@ def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progres
         seed: of the resources' own runs.
         plan: how they are computed where they are not in the cache.
     """
-    built: dict[str, State] = {}
-    for resource in needed(task):
+    order, built = needed(task), {}
+    _crowd([r for r in order if r.crowd and not r.needs()], real, seed=seed, plan=plan, progress=progress)
+    for resource in order:
         built[resource.name] = made(resource, real, built, seed=seed, plan=plan, progress=progress)
     return built
+
+
+def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> None:
+    """Makes those that the cache lacks, as many at the same time as the plan has threads."""
+    missing = [r for r in resources if not _place(r, identify(r, real, seed, plan)).exists()]
+    if len(missing) < 2 or plan.threads < 2 or plan.device != "cpu":
+        return
+
+    def one(resource: Resource, shown: Progress) -> None:
+        made(resource, real, {}, seed=seed, plan=plan, progress=shown)
+
+    total = sum(r.length(real) for r in missing)
+    label = f"{missing[0].name} to {missing[-1].name}"
+    crew.done([partial(one, r) for r in missing], workers=plan.threads, progress=progress, label=label, total=total)
+
+
+def alone(resource: Resource, plan: Plan) -> Plan:
+    """The plan by which a resource is made: one of a crowd takes one thread."""
+    return dataclasses.replace(plan, threads=1) if resource.crowd and plan.device == "cpu" else plan
 
 
 def made(
@@ -40,6 +64,7 @@ def made(
     The cache key is the hash of its settings, schema, data, preprocessing, seed and plan. What its own needs hold follows
     from these.
     """
+    plan = alone(resource, plan)
     identity = identify(resource, real, seed, plan)
     folder = _place(resource, identity)
     building = folder.with_name(folder.name + ".attar-run")
@@ -72,7 +97,7 @@ def identify(resource: Resource, real: RealSet, seed: int, plan: Plan) -> dict[s
         "data": real.fingerprint,
         "preprocessing": real.space,
         "seed": seed,
-        "plan": plan.facts(),
+        "plan": alone(resource, plan).facts(),
     }
 
 

@@ -27,12 +27,15 @@ class Resource:
         schema: raised whenever the code changes what is made from the same fields; older cached content is then not used.
         paper: authors, title, venue and year, where there is one.
         reads: state entries that ``draw`` may look at.
+        crowd: whether it comes in numbers that need none of each other; each is then made by one thread, as many at the same
+            time as a run has threads.
     """
 
     name: ClassVar[str] = ""
     schema: ClassVar[int] = 1
     paper: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
+    crowd: ClassVar[bool] = False
 
     def length(self, real: RealSet) -> int:
         """Steps until it is made."""

@@ -94,9 +94,11 @@ def evaluate(
             progress=progress or usual(),
             device=how.device,
             plan=how,
+            workers=(workers := side_by_side(compute, how, seeds)),
             **beside,
         )
-    scores = [{**s, "plan": how.facts()} for s in scores]
+    told = how.facts() if workers == 1 else {**how.facts(), "threads": 1, "workers": workers}
+    scores = [{**s, "plan": told} for s in scores]
     if save and kept.path is not None:
         record(kept, scores, splits)
     return scores
@@ -132,6 +134,18 @@ def planned(compute: Compute, kept: Condensed, real: RealSet, nets: tuple[Any, .
         flops_per_step=work,
         steps=epochs * len(nets),
     )
+
+
+def side_by_side(compute: Compute, how: plan.Plan, seeds: int) -> int:
+    """How many networks are trained at the same time, each by one thread.
+
+    One, unless threads were left open: then as many as there are cores and seeds, where one thread each is enough for a
+    network, or where that leaves no more than half of the cores idle.
+    """
+    if compute.threads is not None or how.device != "cpu":
+        return 1
+    cores = plan.cores()
+    return min(seeds, cores) if how.threads == 1 or cores <= 2 * seeds else 1
 
 
 def specs(nets: str | tuple[Any, ...]) -> tuple[Any, ...]:

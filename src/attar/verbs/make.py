@@ -118,7 +118,13 @@ class Job:
         shared = [r.cost(real) for r in needed(self.method)]
         flops = max((c.flops_per_step for c in (own, *shared)), default=0.0)
         fitting = [ZCA().cost(real).memory] if self.data.zca else []
-        return Cost(flops_per_step=flops, memory=max([*fitting, *(c.memory for c in (own, *shared))]))
+        together = self._crowded(sum(r.crowd for r in needed(self.method)))
+        memories = (c.memory * (together if r.crowd else 1) for r, c in zip(needed(self.method), shared))
+        return Cost(flops_per_step=flops, memory=max([*fitting, own.memory, *memories]))
+
+    def _crowded(self, count: int) -> int:
+        """How many of a crowd of resources are made at the same time."""
+        return max(1, min(count, self.compute.threads or plan.cores())) if self.compute.device in (None, "cpu") else 1
 
     def flops(self, real: RealSet) -> float:
         """Floating-point operations of the whole job, resources included."""
