@@ -10,7 +10,9 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from math import sqrt
 from pathlib import Path
+from statistics import fmean, variance
 from typing import Any
 
 from attar import registry
@@ -79,6 +81,29 @@ def _reached(r: dict[str, Any]) -> list[str]:
 
 def _made(r: dict[str, Any]) -> str:
     return f"{max(r['make_seconds']):.0f} s"
+
+
+def precision() -> str:
+    """Cells that were made and judged in both precisions; one standard error is that of the difference of their sets' means."""
+    head = ["data", "ipc", "method", "float32", "bfloat16", "apart", "one standard error"]
+    pairs: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for r in rows("fidelity"):
+        pairs.setdefault((r["data"], r["ipc"], r["method"], r["steps"]), {})[r["dtype"]] = r
+    body = []
+    for (data, ipc, method, _), found in pairs.items():
+        if len(found) == 2:
+            means = [found[d]["set_means"] for d in ("float32", "bfloat16")]
+            one, other = (fmean(m) for m in means)
+            error = sqrt(sum(variance(m) / len(m) for m in means))
+            told = [f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}", f"{error:.4f}"]
+            body.append([data, str(ipc), f"`{method}`", *told])
+    return table(head, body)
+
+
+def cosines() -> str:
+    """How far gradients in half precision point where those in float32 do."""
+    found = [r for r in rows("speed") if "cosine" in r]
+    return table(["work", "cosine of the gradients"], [[r["what"], f"{r['cosine']:.4f}"] for r in found])
 
 
 def matching() -> str:
@@ -287,7 +312,7 @@ def methods() -> str:
     return table(["verb", "family", "methods"], [[*key, ", ".join(names)] for key, names in families.items()])
 
 
-ACCURACY = (fidelity, matching, params, selection, fashion, active, detection)
+ACCURACY = (fidelity, precision, cosines, matching, params, selection, fashion, active, detection)
 COST = (speed, memory, scale, stream, choosing, picking, recorder)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (*ACCURACY, *COST, methods)}
 
@@ -314,7 +339,7 @@ def measured() -> str:
             "make_seconds": max(r["make_seconds"]),
             "cpu": r["environment"].get("gpu", r["environment"]["cpu"]),
         }
-        for r in rows("fidelity")
+        for r in {(r["data"], r["ipc"], r["method"]): r for r in rows("fidelity")}.values()  # of one precision
     ]
     pairs = [{k: r[k] for k in ("pair", "dtype", "ratio", "fast_seconds", "twin_seconds")} for r in rows("speed")]
     lines = ",\n".join(f'"{k}": [\n' + ",\n".join(json.dumps(r) for r in v) + "\n]" for k, v in

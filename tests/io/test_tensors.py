@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,42 @@ def test_what_is_written_is_read(tree: dict[str, torch.Tensor]) -> None:
 def test_equal_tensors_give_equal_bytes_in_any_order(tree: dict[str, torch.Tensor], random: object) -> None:
     turned = dict(reversed(tree.items()))
     assert tensors.encode(tree) == tensors.encode(turned)
+
+
+def test_a_file_is_mapped_as_it_is_read(tmp_path: Path) -> None:
+    made = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(3, dtype=torch.int64), "c": torch.ones(4).half()}
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(data := tensors.encode({**made, "none": torch.zeros(0, 2)}))
+    found, read = tensors.mapped(path), tensors.read(path)
+    assert list(found) == list(read) == ["a", "b", "c", "none"]
+    assert all(torch.equal(found[k], read[k]) and found[k].dtype == read[k].dtype for k in read)
+    assert tensors.digest_of(path) == tensors.digest(data)
+    found["b"] += 1  # in this process alone
+    assert path.read_bytes() == data
+    path.unlink()  # as when another process puts a new one in its place
+    assert torch.equal(found["b"], made["b"] + 1) and torch.equal(found["c"], made["c"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_mapped_file_takes_memory_where_it_is_used(tmp_path: Path) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    path, size = tmp_path / "x.safetensors", 64 << 20
+    path.write_bytes(tensors.encode({"x": torch.zeros(size, dtype=torch.uint8), "y": torch.ones(3)}))
+    before = resident()
+    found = tensors.mapped(path)
+    assert float(found["y"].sum()) == 3 and int(found["x"][size // 2]) == 0
+    assert resident() - before < size // 4
+    assert int(found["x"].sum()) == 0 and resident() - before > size // 2
+
+
+@pytest.mark.parametrize("data", [b"", b"no tensors", tensors.encode({"x": torch.ones(9)})[:-4]])
+def test_what_cannot_be_mapped_is_told(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.safetensors is not a readable safetensors file"):
+        tensors.mapped(path)
 
 
 def test_no_tensors_are_something_too() -> None:

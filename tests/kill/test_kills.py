@@ -13,6 +13,8 @@ RANDOM = (
     "distill dm, ipc 1 and 2",
     "select herding, trained features",
     "evaluate by two renames",
+    "evaluate by a crew",
+    "experts by a crew",
     "small mtt",
     "small el2n",
 )

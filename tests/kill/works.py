@@ -24,12 +24,15 @@ torch.set_num_threads(1)  # before anything computes: forking a process with thr
 
 from attar.cli import main as cli  # noqa: E402
 from attar.condensed import open_condensed  # noqa: E402
+from attar.execute.plan import Plan  # noqa: E402
+from attar.execute.progress import Silent  # noqa: E402
 from attar.io import atomic  # noqa: E402
 from attar.manifest import is_condensed  # noqa: E402
 from attar.real import entry  # noqa: E402
 from attar.real.load import load  # noqa: E402
 from attar.real.realset import Splits  # noqa: E402
 from attar.resources import build  # noqa: E402
+from attar.resources.experts import experts  # noqa: E402
 from attar.run import run  # noqa: E402
 from attar.testing.toys import toy  # noqa: E402
 from attar.testing.trial import method_of  # noqa: E402
@@ -101,15 +104,25 @@ def cached(home: Path) -> None:
     load(home / "photos", size=12, test_fraction=0.2, workers=1)
 
 
-def scored(home: Path, seeds: int = 2, random: bool = True, at: str = "set", inside: str = ".") -> None:
+def experts_beside(home: Path, count: int = 3) -> None:
+    """Experts that are trained beside each other, saved after every step."""
+    build.run = functools.partial(run, save_every=0.0)
+    task = types.SimpleNamespace(needs=lambda: experts(count, net=NET, epochs=3, batch=16))
+    build.gather(task, toy(), seed=3, plan=Plan(threads=2), progress=Silent())
+
+
+def scored(
+    home: Path, seeds: int = 2, random: bool = True, at: str = "set", inside: str = ".", threads: int | None = 1
+) -> None:
     """``attar evaluate`` on a set that is there.
 
     Args:
         random: score its baseline and its 8-bit pictures too.
         at: the set. inside: the folder that the command is called in.
+        threads: None for networks beside each other, where there are cores.
     """
     os.chdir(home / inside)
-    more = {"random": random, "eight_bit": random, **HOW}
+    more = {"random": random, "eight_bit": random, **HOW, "threads": threads}
     evaluate(at, real=digits(), nets=NET, seeds=seeds, epochs=2, protocol="dc", **more)
 
 
@@ -240,6 +253,7 @@ WORKS: dict[str, Callable[..., object]] = {
     "scored": scored,
     "scored_by_two_renames": scored_by_two_renames,
     "compared": compared,
+    "experts_beside": experts_beside,
     "exported": exported,
     "command": command,
     "command_on_a_mad_clock": command_on_a_mad_clock,

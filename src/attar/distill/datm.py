@@ -258,8 +258,6 @@ class DATM(Method):
             budget,
             steps=self.syn_steps,
             size=self.batch_syn,
-            experts=self.experts,
-            epochs=self.reach,
         )
 
 

@@ -167,6 +167,4 @@ class FTD(Method):
             budget,
             steps=self.syn_steps,
             size=self.batch_syn,
-            experts=self.experts,
-            epochs=self.reach,
         )

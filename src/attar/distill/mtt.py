@@ -156,7 +156,5 @@ class MTT(Method):
             budget,
             steps=self.syn_steps,
             size=self.batch_syn,
-            experts=self.experts,
-            epochs=self.reach,
             params=self.params,
         )

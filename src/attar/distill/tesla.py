@@ -179,8 +179,6 @@ class TESLA(Method):
             budget,
             steps=self.syn_steps,
             size=self.batch_syn,
-            experts=self.experts,
-            epochs=self.reach,
             hessian=False,
             params=self.params,
         )

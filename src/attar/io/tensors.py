@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
 from attar.errors import DataError
@@ -44,6 +44,28 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     """Reads a safetensors file."""
     with named(path, "reading"):
         return decode(path.read_bytes(), path)
+
+
+def mapped(path: Path) -> dict[str, torch.Tensor]:
+    """Opens a safetensors file without reading it: what is used of its tensors is read then, and memory can let go of it.
+
+    The file may be replaced meanwhile, and not changed. What is written to the tensors stays in this process.
+
+    Raises:
+        DataError: not a safetensors file.
+    """
+    with named(path, "reading"):
+        try:
+            with safe_open(path, framework="pt") as f:
+                return {name: f.get_tensor(name) for name in sorted(f.keys())}
+        except (SafetensorError, ValueError, KeyError, TypeError) as e:
+            raise DataError(f"{path} is not a readable safetensors file ({e}); restore it from a copy") from e
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal, in little memory."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def digest(data: bytes) -> str:

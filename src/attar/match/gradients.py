@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from attar.errors import UsageError, nearest
 from attar.execute.compile import fast
 from attar.execute.pieces import BACKWARD, Term, piece_size, summed, weight_gradient, widened
+from attar.execute.precision import full
 from attar.nets.net import Net
 
 Params = dict[str, torch.Tensor]
@@ -126,16 +127,20 @@ def class_distances(
 ) -> torch.Tensor:
     """Sum over classes of the distance between the gradients on kept and on real examples of the class.
 
+    In half precision only the real ones are: their gradient is not differentiated, and a mean over many.
+
     Args:
         real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. slot, share: [K, m], from :func:`slots`.
     """
 
     def of_class(k: int) -> Term:
-        target = real_gradient(net, params, real[k], k, measure)
+        with usual():
+            target = real_gradient(net, params, real[k], k, measure)
         label = torch.full((), k, device=image.device)
         return lambda x: fast(class_distance)(net, params, x[slot[k]], share[k], label, target, measure)
 
-    return summed(image, (of_class(k) for k in range(len(real))))
+    with full(image.device) as usual:
+        return summed(image, (of_class(k) for k in range(len(real))))
 
 
 def class_distance(
@@ -169,7 +174,8 @@ def joint_distance(
     """The distance between the gradient on all kept examples and the mean of the real classes' gradients.
 
     The gradient on the kept examples is a sum over pieces of them, g = sum_p g_p, so that the derivative of d(g, target)
-    is that of sum_p <v, g_p> with v = grad_g d(g, target), and one piece's graph alone is alive.
+    is that of sum_p <v, g_p> with v = grad_g d(g, target), and one piece's graph alone is alive. Half precision serves the
+    real ones alone.
 
     Args:
         real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. label: int64 [M].
@@ -180,14 +186,15 @@ def joint_distance(
     weight = torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
     target = weight_gradient(net, params, x, y, weight, names=names, train=train)[1]
     even = torch.full((m,), 1 / m, dtype=image.dtype, device=image.device)
-    found = weight_gradient(net, params, image.detach(), label, even, names=names, train=train)[1]
-    pull, value = torch.func.grad_and_value(distance)(found, target)
     order = torch.arange(m, device=image.device).split(piece_size(net, m, image.device, most=BACKWARD))
 
     def of_piece(i: torch.Tensor) -> Term:
         return lambda x: _rest(fast(_along)(net, params, x[i], label[i], even[i], pull))
 
-    return value + summed(image, (of_piece(i) for i in order))
+    with full(image.device):
+        found = weight_gradient(net, params, image.detach(), label, even, names=names, train=train)[1]
+        pull, value = torch.func.grad_and_value(distance)(found, target)
+        return value + summed(image, (of_piece(i) for i in order))
 
 
 def _along(

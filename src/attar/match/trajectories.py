@@ -19,7 +19,7 @@ from attar.nets.net import Params
 from attar.optim import Opt
 from attar.params.table import decoded, made_of
 from attar.real.realset import RealSet
-from attar.resources.experts import name_of, snapshot, snapshot_bytes
+from attar.resources.experts import name_of, snapshot
 from attar.seeds import Seeds
 
 ROWS = 1024
@@ -146,15 +146,13 @@ def unrolled_cost(
     *,
     steps: int,
     size: int | None,
-    experts: int,
-    epochs: int,
     hessian: bool = True,
     params: str = "pixels",
 ) -> Cost:
     """Estimate of one update through some inner steps: 12 forwards of every image of each (9 without the Hessian).
 
     Args:
-        size: kept images of an inner step; None for all. experts, epochs: what is held of them.
+        size: kept images of an inner step; None for all.
         params: what the set is made of.
     """
     net, kept = net_of(spec, real), decoded(params, real, budget)
@@ -164,9 +162,8 @@ def unrolled_cost(
     transforms = 65 * ROWS * steps
     return Cost(
         flops_per_step=2.0 * net.macs * (12 if hessian else 9) * steps * batch,
-        memory=weights * (steps + 8)
+        memory=weights * (steps + 8)  # experts are read where they are used
         + 3.0 * activation_bytes(net) * piece
         + pixel_bytes * (4 * kept + 8 * batch)
-        + 2 * transforms
-        + experts * snapshot_bytes(net.n_parameters, epochs),
+        + 2 * transforms,
     )

@@ -21,6 +21,8 @@ from attar.real.realset import RealSet
 from attar.resources.resource import Resource, needed
 from attar.run import run
 
+TENSORS = "tensors.safetensors"
+
 
 def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> dict[str, State]:
     """All resources that a task needs, by name.
@@ -128,9 +130,9 @@ def _build(
     data = tensors.encode(state)
     facts = {"identity": identity, "seconds": outcome.seconds, "sha256": tensors.digest(data)}
     with atomic.folder(folder, replace=True) as tmp:
-        atomic.write_new(tmp / "tensors.safetensors", data)
+        atomic.write_new(tmp / TENSORS, data)
         atomic.write_new(tmp / "facts.json", atomic.json_bytes(facts))
-    return tensors.decode(data, folder)  # as whoever finds it in the cache gets it, in the same order
+    return tensors.mapped(folder / TENSORS)  # as whoever finds it in the cache gets it, in the same order
 
 
 def _place(resource: Resource, identity: dict[str, Any]) -> Path:
@@ -139,12 +141,13 @@ def _place(resource: Resource, identity: dict[str, Any]) -> Path:
 
 
 def _load(folder: Path) -> State | None:
-    """A whole and unchanged resource, or None."""
+    """A whole and unchanged resource, or None; its tensors are read where they are used."""
+    path = folder / TENSORS
     try:
-        data = (folder / "tensors.safetensors").read_bytes()
+        whole = tensors.digest_of(path) == _facts(folder).get("sha256")
     except OSError:
         return None
-    return tensors.decode(data, folder) if tensors.digest(data) == _facts(folder).get("sha256") else None
+    return tensors.mapped(path) if whole else None
 
 
 def _facts(folder: Path) -> dict[str, Any]:
