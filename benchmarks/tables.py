@@ -138,6 +138,23 @@ def _pair(r: dict[str, Any]) -> list[str]:
     return [r["what"], r["dtype"], *took, *end]
 
 
+def fast() -> str:
+    """Every work in a line: the twin, and attar in both precisions."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for r in rows("speed"):
+        if r["pair"] != "budgets":
+            found.setdefault(r["what"], {})[r["dtype"]] = r
+    body = []
+    for what, by in found.items():
+        twin = fmean(r["twin_seconds"] for r in by.values())
+        body.append([what, f"{twin:.2f} s", *(_times(by.get(d)) for d in ("float32", "bfloat16"))])
+    return table(["work", "official steps", "attar, float32", "attar, bfloat16"], body)
+
+
+def _times(r: dict[str, Any] | None) -> str:
+    return "" if r is None else f"{r['fast_seconds']:.2f} s, **{r['ratio']:.1f}** times as fast"
+
+
 def scale() -> str:
     """Cost against the number of real examples."""
     head = ["work", "N", "seconds", "peak memory", "exponent"]
@@ -313,7 +330,7 @@ def methods() -> str:
 
 
 ACCURACY = (fidelity, precision, cosines, matching, params, selection, fashion, active, detection)
-COST = (speed, memory, scale, stream, choosing, picking, recorder)
+COST = (speed, fast, memory, scale, stream, choosing, picking, recorder)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (*ACCURACY, *COST, methods)}
 
 

@@ -46,9 +46,15 @@ def test_every_method_has_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 REACHED = {"data": "mnist", "ipc": 1, "method": "dm", "quick": True, "last_mean": 0.5, "interval": [0.4, 0.6]}
 REACHED |= {"set_means": [0.5], "accuracies": [0.4, 0.6], "interval_over": "networks", "make_seconds": [3.2]}
+REACHED |= {"dtype": "bfloat16"}
 KEY = {"memory": "2GB", "workers": 2, "what": "el2n"}
 MADE_UP = {
     "matching": [{**REACHED, "made_steps": 500}],
+    "fidelity": [
+        {**REACHED, "dtype": dtype, "steps": 9, "published_steps": 10, "published": 0.6, "set_means": means}
+        | {"protocol": "dsa", "environment": {"cpu": "a processor"}}
+        for dtype, means in (("float32", [0.5, 0.6]), ("bfloat16", [0.5, 0.62]))
+    ],
     "params": [
         {**REACHED, "data": "fashion_mnist", "steps": 0, "settings": {"params": "tiles"}, "images": 40, "bytes": 640}
     ],
@@ -85,6 +91,7 @@ MADE_UP = {
             "matching",
             "| mnist | 1 | `dm`, quick | 0.5000 | 0.4000-0.6000, of networks | 1 x 2 | bfloat16 | 500 | 3 s |",
         ),
+        ("fidelity", "| mnist | 1 | `dm` | 0.5500 | 0.5600 | +0.0100 | 0.0781 |"),
         ("params", "| `dm`, quick | `tiles` | 40 | 640 | 0.5000 | 0.4000-0.6000, of networks |"),
         ("stream", "| el2n | 10 | 1.5 | 200 MB | 2GB | 2 | 0.90 |"),
         ("memory", "| 4 | 100 | 800 MB | 200 MB | **4.0** |"),
