@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--device", default=None)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
+    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="where the sets are made")
     parser.add_argument("--out", type=Path, default=RESULTS / "fidelity.jsonl")
     given = parser.parse_args()
@@ -110,7 +111,7 @@ def main() -> None:
     wanted = given.cells.split(",")
     for cell in sorted((c for c in CELLS if c.name in wanted), key=lambda c: wanted.index(c.name)):
         counted = {"sets": given.sets, "networks": given.nets}
-        key = {"cell": cell.name, "steps": cell.steps, **counted, "dtype": given.dtype}
+        key = {"cell": cell.name, "steps": cell.steps, **counted, "dtype": given.dtype, "compile": given.compile}
         if rows.find(**key) is None:
             rows.put(measured(cell, given), **key)
 
@@ -203,7 +204,7 @@ def data(cell: Cell) -> Path:
 
 def compute(given: argparse.Namespace) -> dict[str, Any]:
     """How sets are made and judged."""
-    return {"device": given.device, "threads": given.threads, "dtype": given.dtype}
+    return {"device": given.device, "threads": given.threads, "dtype": given.dtype, "compile": given.compile}
 
 
 if __name__ == "__main__":

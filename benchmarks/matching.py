@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--device", default=None)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
+    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
     parser.add_argument("--work", type=Path, default=HERE / "work" / "quick", help="where the sets are made")
     parser.add_argument("--out", type=Path, default=RESULTS / "matching.jsonl")
     given = parser.parse_args()

@@ -30,7 +30,9 @@ def test_the_pages_are_made_from_the_rows(tables) -> None:
 def test_a_changed_row_changes_the_page(tables, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{**r, "ratio": 123.0} for r in tables.rows("speed")]
     monkeypatch.setattr(tables, "rows", lambda name: rows if name == "speed" else [])
-    assert "**123.00**" in tables.filled((ROOT / "README.md").read_text())
+    readme, docs = tables.PAGES
+    assert "**123.0** times as fast" in tables.filled(readme.read_text())
+    assert "**123.00**" in tables.filled(docs.read_text())
 
 
 def test_every_method_has_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
