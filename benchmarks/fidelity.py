@@ -111,7 +111,7 @@ def main() -> None:
     wanted = given.cells.split(",")
     for cell in sorted((c for c in CELLS if c.name in wanted), key=lambda c: wanted.index(c.name)):
         counted = {"sets": given.sets, "networks": given.nets}
-        key = {"cell": cell.name, "steps": cell.steps, **counted, "dtype": given.dtype, "compile": given.compile}
+        key = {"cell": cell.name, "steps": cell.steps, **counted, "dtype": given.dtype}
         if rows.find(**key) is None:
             rows.put(measured(cell, given), **key)
 

@@ -20,6 +20,7 @@ from attar.cli.main import run
 from attar.distill.dm import DM
 from attar.errors import DataError, UsageError
 from attar.evaluate import evaluate as scoring
+from attar.execute import plan
 from attar.manifest import encode, read_manifest
 from attar.method import Method, Rows
 from attar.optim import Opt
@@ -367,3 +368,16 @@ def test_what_shared_work_took_is_told_apart(apart: Path) -> None:
     assert made.manifest["lineage"][0]["shared_seconds"] > 0
     assert "prepared once for all that share it" in attar.report("set")
     assert attar.select("digits", method="random", ipc=1).manifest["lineage"][0]["shared_seconds"] == 0
+
+
+def test_experts_beside_each_other_take_memory_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at a time as there are threads, and never more than there are experts."""
+    monkeypatch.setattr(plan, "cores", lambda: 8)
+
+    def needed(**how: Any) -> int:
+        wide = {"net": "convnet:width=128", "experts": 3, "batch_expert": 1024, "batch_syn": 1, "syn_steps": 1}
+        return attar.distill("digits", method="mtt", ipc=1, dry_run=True, **wide, **how)["memory_bytes"]
+
+    one = needed(threads=1)
+    assert needed(threads=2) == pytest.approx(2 * one, rel=1e-6)
+    assert needed(threads=9) == needed() == pytest.approx(3 * one, rel=1e-6)

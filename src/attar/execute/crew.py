@@ -11,7 +11,6 @@ Bits do not depend on the crew: a piece is computed by one thread here and there
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -28,13 +27,12 @@ import torch
 
 from attar.errors import AttarError, Interrupted, ResourceError
 from attar.execute.progress import Progress
-from attar.execute.signals import Stop, caught
+from attar.execute.signals import Stop, caught, end_with
 
 T = TypeVar("T")
 Piece = Callable[[Progress], T]
 """Work that reports to a progress of its own; what it returns must be picklable."""
 
-_DEATH = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 PATIENCE = 20.0
 """Seconds in which a piece may save its state when a signal has come."""
 
@@ -101,9 +99,8 @@ def _forked(pieces: Sequence[Piece[Any]], workers: int) -> Iterator[Processes]:
             ours, theirs = fork.Pipe()
             process = fork.Process(target=_serve, args=(pieces, theirs, [*processes, ours], os.getpid()), daemon=True)
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", DeprecationWarning
-                )  # of forks beside threads: none of them holds a lock here
+                # Of forks beside threads: none of them holds a lock that a piece takes.
+                warnings.simplefilter("ignore", DeprecationWarning)
                 process.start()
             theirs.close()
             processes[ours] = process
@@ -122,8 +119,7 @@ def _serve(pieces: Sequence[Piece[Any]], here: Connection, others: list[Connecti
         connection.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    ctypes.CDLL(None).prctl(_DEATH, signal.SIGKILL)
-    if os.getppid() != parent:
+    if not end_with(parent):
         return
     torch.set_num_threads(1)
     if "torch._inductor" in sys.modules:

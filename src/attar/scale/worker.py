@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -20,11 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from attar import errors
 from attar.errors import AttarError
+from attar.execute.signals import end_with
 from attar.scale.memory import resident
 from attar.scale.table import task
 from attar.scale.work import Work
 
-_DEATH = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -63,20 +61,16 @@ def raised(answer: dict[str, Any]) -> None:
         raise kind(answer["message"])
 
 
-def prepare() -> None:
-    """One thread for arrow; on Linux the end with the parent."""
+def prepare() -> bool:
+    """One thread for arrow; on Linux the end with the parent, which may have come: whether it is still there."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(_DEATH, signal.SIGKILL)
+    return end_with(os.getppid())
 
 
 def main() -> None:
     """Answers until the input ends."""
-    parent = os.getppid()
-    prepare()
-    if os.getppid() != parent:
+    if not prepare():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     work = Work(Path(sys.argv[1]))

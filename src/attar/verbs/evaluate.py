@@ -64,7 +64,8 @@ def evaluate(
         eight_bit: score the 8-bit pictures of a synthetic set beside its exact tensors.
         save: write the scores, the card and the page into the folder.
         settings: ``size`` and whatever reads the data, where they are read otherwise than when the set was made;
-            ``device``, ``threads``.
+            ``device``, ``dtype``, ``compile``; ``threads``: where they are left out on a CPU, networks are trained beside each
+            other, a core each.
 
     Returns:
         Score objects; accuracies are fractions.
