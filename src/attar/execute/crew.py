@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 import torch
 
 from attar.errors import AttarError, Interrupted, ResourceError
+from attar.execute import compile as compiling
 from attar.execute.progress import Progress
 from attar.execute.signals import Stop, caught, end_with
 
@@ -122,10 +123,10 @@ def _serve(pieces: Sequence[Piece[Any]], here: Connection, others: list[Connecti
     if not end_with(parent):
         return
     torch.set_num_threads(1)
-    if "torch._inductor" in sys.modules:
+    if compiling.on():
         from torch._inductor import config
 
-        config.compile_threads = 1  # the parent's pool of compilers has no threads here
+        config.compile_threads = 1  # one core each; and the parent's pool of compilers has no threads here
     with contextlib.suppress(EOFError, BrokenPipeError):
         while _answered(pieces[here.recv()], here):
             pass
