@@ -148,6 +148,9 @@ def piece(n):
             while not stop.signal:
                 time.sleep(0.01)
                 progress.advance(1)
+        time.sleep(n)  # the second takes longer to save
+        for _ in range(5000):  # more than a pipe holds
+            progress.advance(1)
         (home / f"{n}.saved").touch()
         raise Interrupted("stopped; the state is saved", stop.signal)
 

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -220,10 +221,16 @@ def _saved(processes: Processes, stop: Stop) -> None:
     """
     for process in processes.values():
         process.terminate()
-    for connection, process in processes.items():
-        process.join(PATIENCE)
-        with contextlib.suppress(EOFError, OSError):
-            while connection.poll():
+    open_, told, end = set(processes), None, time.monotonic() + PATIENCE
+    while open_ and time.monotonic() < end:
+        for connection in wait(open_, timeout=0.2):
+            assert isinstance(connection, Connection)
+            try:
                 kind, value = connection.recv()
-                if kind == "raised" and isinstance(value, Interrupted):
-                    raise Interrupted(str(value), stop.signal)
+            except (EOFError, ConnectionResetError):  # it is over
+                open_.remove(connection)
+                continue
+            if kind == "raised" and isinstance(value, Interrupted):
+                told = str(value)
+    if told is not None:
+        raise Interrupted(told, stop.signal)
