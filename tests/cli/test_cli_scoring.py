@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,3 +226,42 @@ def test_hard_labels_beside_soft_ones_are_told() -> None:
     assert said in notes("set", [score])
     score["baseline"]["random"]["labels"] = "soft"
     assert said not in notes("set", [score])
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+from torch import nn
+
+
+class Slow(nn.Sequential):
+    def __init__(self, channels, size, classes):
+        super().__init__(nn.Flatten(), nn.Linear(channels * size[0] * size[1], classes))
+
+    def forward(self, x):
+        Path("training").touch()
+        time.sleep(0.01)
+        return super().forward(x)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", None])
+def test_control_c_during_an_evaluation_says_how_to_go_on(dm: Path, threads: str | None) -> None:
+    """One network after the other, and beside each other; the set is as it was, and no process is left."""
+    before, home = content(dm), dm.parent
+    (home / "slow.py").write_text(SLOW)
+    words = ["evaluate", "dm", "--nets", "slow.py:Slow", "--epochs", "100000", "--seeds", "2"]
+    words += ["--threads", threads] if threads else []
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
+    process = subprocess.Popen([sys.executable, "-m", "attar", *words], start_new_session=True, cwd=home, **how)
+    while not (home / "training").exists() and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "attar: stopped; run the same command again to go on\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert content(dm) == before

@@ -71,6 +71,7 @@ def app(arguments: Sequence[str]) -> App:
         help_format="plaintext",  # the markdown reader costs a quarter of the start-up
         help_formatter=Formatter(),
         default_parameter=Parameter(negative_iterable=(), show_default=default),
+        suppress_keyboard_interrupt=False,  # it is answered by a sentence
     )
     asked = verb(arguments)
     if asked is not None and asked not in VERBS:
