@@ -260,7 +260,8 @@ def test_control_c_during_an_evaluation_says_how_to_go_on(dm: Path, threads: str
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+    # Where the signal meets code that Python runs from a string, Python ends by it: a shell calls both 130.
+    assert process.returncode in (130, -signal.SIGINT) and out == "", err
     assert err == "attar: stopped; run the same command again to go on\n"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
