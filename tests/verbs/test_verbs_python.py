@@ -20,7 +20,7 @@ from attar.cli.main import run
 from attar.distill.dm import DM
 from attar.errors import DataError, UsageError
 from attar.evaluate import evaluate as scoring
-from attar.execute import plan
+from attar.execute import crew, plan
 from attar.manifest import encode, read_manifest
 from attar.method import Method, Rows
 from attar.optim import Opt
@@ -28,6 +28,8 @@ from attar.params import pixels
 from attar.real.realset import Splits
 from attar.registry import find, group, names
 from attar.select.random import Random
+from attar.verbs.evaluate import side_by_side
+from attar.verbs.options import Compute
 
 NET = "convnet:width=8:depth=1"
 
@@ -137,6 +139,8 @@ from attar.optim import Opt
 from attar.params import pixels
 from attar.real.realset import Splits
 from attar.registry import find, group, names
+from attar.verbs.evaluate import side_by_side
+from attar.verbs.options import Compute
 
 
 """
@@ -381,3 +385,19 @@ def test_experts_beside_each_other_take_memory_together(monkeypatch: pytest.Monk
     one = needed(threads=1)
     assert needed(threads=2) == pytest.approx(2 * one, rel=1e-6)
     assert needed(threads=9) == needed() == pytest.approx(3 * one, rel=1e-6)
+
+
+def test_networks_stand_beside_each_other_only_where_processes_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere one network after the other has all threads."""
+    monkeypatch.setattr(plan, "cores", lambda: 4)
+    large, small = plan.Plan(threads=4), plan.Plan(threads=1)
+    for able in (True, False):
+        monkeypatch.setattr(crew, "able", lambda able=able: able)
+        found = [
+            side_by_side(Compute(), large, 5),
+            side_by_side(Compute(), large, 1),
+            side_by_side(Compute(), small, 3),
+        ]
+        assert found == ([4, 1, 3] if able else [1, 1, 1])
+    monkeypatch.setattr(crew, "able", lambda: True)
+    assert side_by_side(Compute(threads=4), large, 5) == side_by_side(Compute(), plan.Plan(device="cuda"), 5) == 1

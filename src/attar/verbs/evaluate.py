@@ -11,7 +11,7 @@ from attar.evaluate import evaluate as scoring
 from attar.evaluate.imported import condensed_from_pt
 from attar.evaluate.presets import RANKING
 from attar.evaluate.ranking import ranking
-from attar.execute import plan
+from attar.execute import crew, plan
 from attar.execute.progress import Progress, usual
 from attar.io.lock import lock
 from attar.manifest import DATA, EXACT, fault
@@ -140,10 +140,10 @@ def planned(compute: Compute, kept: Condensed, real: RealSet, nets: tuple[Any, .
 def side_by_side(compute: Compute, how: plan.Plan, seeds: int) -> int:
     """How many networks are trained at the same time, each by one thread.
 
-    One, unless threads were left open: then as many as there are cores and seeds, where one thread each is enough for a
-    network, or where that leaves no more than half of the cores idle.
+    One, unless threads were left open and processes can be forked: then as many as there are cores and seeds, where one
+    thread each is enough for a network, or where that leaves no more than half of the cores idle.
     """
-    if compute.threads is not None or how.device != "cpu":
+    if compute.threads is not None or how.device != "cpu" or not crew.able():
         return 1
     cores = plan.cores()
     return min(seeds, cores) if how.threads == 1 or cores <= 2 * seeds else 1
