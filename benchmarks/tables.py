@@ -232,10 +232,13 @@ def _beside(r: dict[str, Any]) -> list[str]:
         low, high = r["ratio_range"]
         times += f" ({low:.1f}-{high:.1f})"
         more = f"objectives {r['objectives_apart']:.1g} apart, {r['same_picks']:.1%} of the picks the same"
+        if r["compiled"]:
+            more += f"; compiled in {r['compile_seconds']:.0f} s"
     if "recall" in r:
         more = f"recall {r['recall']:.3f}" + (", index by one thread" if r.get("index_threads") == 1 else "")
     other = f"{r['other_seconds']:.2f} s ({r['beside']})"
-    return [f"{r['what']}, {r['threads']} threads", n, other, f"{r['seconds']:.2f} s", times, more]
+    what = f"{r['what']}, in {r['kind']}" if "kind" in r else r["what"]
+    return [f"{what}, {r['threads']} threads", n, other, f"{r['seconds']:.2f} s", times, more]
 
 
 def picking() -> str:

@@ -75,4 +75,6 @@ def _typed(where: str, text: str, hint: Any) -> Any:
     try:
         return hint(text)
     except ValueError:
-        raise UsageError(f"{where}={text} is not of type {hint.__name__}") from None
+        kind = {int: "a whole number", float: "a number"}.get(hint, f"of type {hint.__name__}")
+        apart = "; settings are parted by colons, as in name:key=value:key=value" if "=" in text else ""
+        raise UsageError(f"{where}={text} is not {kind}{apart}") from None

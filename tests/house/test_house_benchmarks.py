@@ -36,8 +36,9 @@ def test_a_missing_package_ends_the_work_with_none(benchmark: Any, monkeypatch: 
     choosing, told = benchmark("choosing"), []
     monkeypatch.setitem(sys.modules, "numba", None)
     found = type("Found", (), {"put": lambda self, facts: told.append(facts)})()
+    how = {"kind": "float32", "compiled": False}
     with pytest.raises(ImportError):
-        choosing.work("facility-location", choosing.Size(64, 4, 4, 1), 1, {}, found)
+        choosing.work("facility-location", choosing.Size(64, 4, 4, 1), 1, how, found)
     assert told == [None]
 
 

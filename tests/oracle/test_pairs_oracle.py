@@ -10,6 +10,7 @@ import torch
 
 from attar.errors import UsageError
 from attar.execute import pairs
+from attar.execute.plan import Plan
 
 METRICS = ("euclidean", "manhattan", "cosine")
 
@@ -109,3 +110,12 @@ def test_candidates_suffice_where_points_are_scattered_and_are_not_trusted_where
         found = pairs._candidates(x, x, pairs.wide(5), torch.arange(300), 128)
         sure = pairs._filtered(x, x, *found, 5, "euclidean")[2]
         assert float(sure.float().mean()) == share
+
+
+def test_half_precision_of_networks_hides_no_neighbour() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 32, generator=g).repeat_interleave(100, 0) + 0.01 * torch.randn(600, 32, generator=g)
+    plain = pairs.closest(x, x, 3)
+    with Plan(dtype="bfloat16").applied():
+        half = pairs.closest(x, x, 3)
+    assert all(torch.equal(p, q) for p, q in zip(plain, half))

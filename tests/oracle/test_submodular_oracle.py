@@ -11,9 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.utils import counters
 
 from attar.errors import UsageError
+from attar.execute import plan
+from attar.execute.compile import switched
 from attar.seeds import Seeds
+from attar.select.facility_location import FacilityLocation
 from attar.select.greedy import SetFunction, check_optimiser, exact, highest, lazy, maximise, stochastic
 from attar.select.submodular.cut import Cut
 from attar.select.submodular.facility import Facility
@@ -284,6 +288,73 @@ def test_similarities_that_do_not_fit_are_never_all_there() -> None:
             places[room] = lazy(Facility(stored(Cosine(x), room)), 5)[0].tolist()
         assert least < alive.most < most
     assert places[2e6] == places[1e8]
+
+
+def grouped(n: int, width: int = 16) -> torch.Tensor:
+    """Clusters of 25 float32 vectors."""
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(n // 25, width, generator=g).repeat_interleave(25, 0) + 0.5 * torch.randn(n, width, generator=g)
+
+
+def test_similarities_in_bfloat16_are_rounded_and_nothing_else_is() -> None:
+    """Two vectors, their product and a difference by 2^-9 each; gains are float32 sums of such differences."""
+    x = grouped(1500)
+    table, exact_one = Table(Cosine(x, "bfloat16")), Table(Cosine(x.double()))
+    assert table.s.dtype == torch.bfloat16
+    assert (table.s.double() - exact_one.s).abs().max() <= 3 * 2**-9
+    f, s = Facility(table), table.s.double()
+    for place in (3, 700):
+        f.add(place)
+    everyone, covered = torch.arange(0, 1500, 7), torch.maximum(s[3], s[700])
+    wanted = (s[everyone] - covered).clamp_min(0).sum(1)
+    assert torch.allclose(f.gains(everyone), wanted, rtol=1e-3)
+    for similarity in (table, Cosine(x, "bfloat16")):
+        assert torch.allclose(similarity.sums(), s.sum(1), rtol=1e-6)
+
+
+def test_picks_in_bfloat16_serve_as_well() -> None:
+    """In a table and block by block; F counted in float64."""
+    x = grouped(2000)
+    s = Table(Cosine(x.double())).s
+    value = {
+        name: float(s[:, lazy(Facility(similarity), 100)[0]].max(1).values.sum())
+        for name, similarity in {
+            "float32": Table(Cosine(x)),
+            "bfloat16": Table(Cosine(x, "bfloat16")),
+            "blocks": Cosine(x, "bfloat16"),
+        }.items()
+    }
+    assert value["bfloat16"] == pytest.approx(value["float32"], rel=2e-4)
+    assert value["blocks"] == pytest.approx(value["float32"], rel=2e-4)
+
+
+def test_bfloat16_takes_half_the_room() -> None:
+    cosine = Cosine(torch.randn(10, 3), "bfloat16")
+    assert isinstance(stored(cosine, 200, "bfloat16"), Table)
+    assert stored(cosine, 199, "bfloat16") is cosine
+
+
+def test_similarities_of_another_kind_are_refused() -> None:
+    with pytest.raises(UsageError, match="did you mean 'bfloat16'"):
+        FacilityLocation(similarities="bfloat")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not plan.compiler_at_hand(), reason="compiling on the CPU needs a C++ compiler")
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+def test_compiled_gains_agree_with_plain_ones_and_are_compiled_once(kind: str) -> None:
+    table = Table(Cosine(grouped(1500), kind))
+    for make in (Facility, lambda t: Saturated(t, ALPHA)):
+        f = make(table)
+        f.add(3)
+        sizes = (16, 40, 300)
+        plain = [f.gains(torch.arange(m)) for m in sizes]
+        counters.clear()
+        with switched(True):
+            found = [f.gains(torch.arange(m)) for m in sizes]
+        assert counters["stats"]["unique_graphs"] <= 1
+        for p, q in zip(plain, found):
+            assert torch.allclose(p, q, rtol=1e-5 if kind == "float32" else 1e-2)
 
 
 def test_directions_survive_any_length() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from attar.budget import Budget
 from attar.errors import DataError, UsageError
+from attar.execute.plan import Plan
 from attar.method import Method, Resources, State
 from attar.real.realset import RealSet
 from attar.select.facility_location import FacilityLocation
@@ -37,6 +38,7 @@ ALL = {
     "facility-location": FacilityLocation,
     "facility-location-exact": lambda **changes: FacilityLocation(optimiser="exact", **changes),
     "facility-location-blocks": lambda **changes: FacilityLocation(memory=1e-9, **changes),
+    "facility-location-bfloat16": lambda **changes: FacilityLocation(similarities="bfloat16", **changes),
     "graph-cut": GraphCut,
     "log-det": LogDet,
     "saturated-coverage": SaturatedCoverage,
@@ -108,6 +110,16 @@ def test_the_first_rows_are_the_selection_of_a_smaller_budget(
         for ipc in (1, 4, 7):
             part = choose(ALL[name](balanced=balanced), real, Budget(ipc=ipc), res)
             assert part["picked"].tolist() == whole["picked"][: 3 * ipc].tolist()
+
+
+def test_half_precision_of_networks_changes_no_pick(
+    make: Callable[..., Method], make_set: MakeSet, as_resource: AsResource, choose: Choose
+) -> None:
+    real, res = make_set(LABELS * 8), as_resource(features(200).astype(np.float32))
+    plain = choose(make(), real, Budget(ipc=20), res)
+    with Plan(dtype="bfloat16").applied():
+        half = choose(make(), real, Budget(ipc=20), res)
+    assert all(torch.equal(plain[k], half[k]) for k in plain)
 
 
 def test_balanced_and_pool_agree_on_one_class(

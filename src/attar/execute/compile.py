@@ -52,12 +52,16 @@ def on() -> bool:
     return _on.get()
 
 
-def fast(fn: Callable[..., Any]) -> Callable[..., Any]:
+def fast(fn: Callable[..., Any], *, varied: bool = False) -> Callable[..., Any]:
     """``fn`` itself, or its compiled form where the plan in force says so.
 
     ``fn`` must be hashable, equal for equal work (a bound method of a frozen object), and a function of tensors.
+
+    Args:
+        fn: what is called.
+        varied: the shapes differ from call to call: compiled once for all of them, else once for each.
     """
-    return _compiled(fn) if on() and not getattr(fn, "in_parts", False) else fn
+    return _compiled(fn, varied) if on() and not getattr(fn, "in_parts", False) else fn
 
 
 def in_parts(fn: Function) -> Function:
@@ -70,5 +74,5 @@ def in_parts(fn: Function) -> Function:
 
 
 @lru_cache(maxsize=64)
-def _compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(fn, dynamic=False)
+def _compiled(fn: Callable[..., Any], varied: bool) -> Callable[..., Any]:
+    return torch.compile(fn, dynamic=varied)

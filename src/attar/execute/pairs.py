@@ -18,6 +18,7 @@ import torch
 from torch.nn.functional import normalize
 
 from attar.errors import UsageError, nearest
+from attar.execute.precision import full
 
 BLOCK = 1024
 """Rows and columns of one tile of distances."""
@@ -95,7 +96,9 @@ def closest(
     if metric == "manhattan" or not exact_product or len(y) < 4 * wide(k):
         return searched(x, y, k, metric=metric, own=own, block=block)
     u, v = (unit(x), unit(y)) if metric == "cosine" else (x, y)
-    places, near, sure = _filtered(x, y, *_candidates(u, v, wide(k), own, block or BLOCK), k, metric)
+    with full(x.device):  # whose rounding is reckoned with
+        candidates = _candidates(u, v, wide(k), own, block or BLOCK)
+    places, near, sure = _filtered(x, y, *candidates, k, metric)
     rest = torch.nonzero(~sure).flatten()
     if len(rest):
         some = None if own is None else own[rest]

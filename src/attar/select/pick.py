@@ -13,6 +13,7 @@ import torch
 
 from attar.budget import Budget
 from attar.errors import DataError
+from attar.execute.precision import full
 from attar.method import Resources, Rows, State
 from attar.real.realset import RealSet
 
@@ -65,7 +66,8 @@ def pick(real: RealSet, budget: Budget, rule: Rule, *, balanced: bool) -> State:
     judged: State = {}
     for number, (rows, k) in enumerate(zip(groups(real, balanced), counts(real, budget, balanced))):
         if k:
-            picks = rule(rows, k, number)
+            with full(real.device):  # half precision is for networks: distances and gains are of float32 numbers
+                picks = rule(rows, k, number)
             parts.append(_part(rows, picks))
             if picks.score is not None:
                 score = judged.setdefault(JUDGED + "score", torch.full((len(real),), torch.nan))

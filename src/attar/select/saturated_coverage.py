@@ -28,7 +28,7 @@ from attar.seeds import Seeds
 from attar.select.greedy import check_optimiser, maximise
 from attar.select.pick import Picks, counts, features_of, groups, pick, rows_of
 from attar.select.submodular.saturated import Saturated
-from attar.select.submodular.similarity import BLOCK, CONVENTION, Cosine, stored
+from attar.select.submodular.similarity import BLOCK, CONVENTION, Cosine, stored, table_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,5 +94,5 @@ class SaturatedCoverage(Method):
         """The similarities once, and 16 rows of them a pick; two copies of a group's features, or its similarities."""
         n, width = [len(g) for g in groups(real, self.balanced)], self.needs()[0].width(real)
         flops = sum(2.0 * m * m * width + 32.0 * m * k for m, k in zip(n, counts(real, budget, self.balanced)))
-        table = 4.0 * max(n) ** 2 if 4.0 * max(n) ** 2 <= self.memory * 2**30 else 0.0
+        table = table_bytes(max(n), self.memory * 2**30)
         return Cost(flops_per_step=flops, memory=8.0 * max(n) * width + table + 4.0 * min(BLOCK, max(n) ** 2))

@@ -12,9 +12,13 @@ are products with a sum of vectors: no table of n x n numbers is needed for them
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Protocol
 
 import torch
+
+from attar.errors import UsageError, nearest
+from attar.execute.compile import fast, on
 
 CONVENTION = "0.5 + 0.5 cosine"
 """How the convention is named in recipes."""
@@ -22,6 +26,8 @@ BLOCK = 1 << 20
 """Similarities in one block of a reduction: 4 MB, which caches hold."""
 STRIP = 1024
 """Rows of one matrix product while a table is filled."""
+KINDS = ("float32", "bfloat16")
+"""What similarities may be computed and stored in."""
 
 
 Epilogue = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -52,9 +58,15 @@ class Similarity(Protocol):
 class Cosine:
     """1/2 + 1/2 cos, computed when asked for."""
 
-    def __init__(self, features: torch.Tensor) -> None:
-        """Takes float [n, D], finite, any lengths; keeps a lifted copy [n, D + 1]."""
-        self.z = lifted(features)
+    def __init__(self, features: torch.Tensor, kind: str = "float32") -> None:
+        """Takes float [n, D], finite, any lengths; keeps a lifted copy [n, D + 1].
+
+        Args:
+            features: of the examples.
+            kind: ``bfloat16`` rounds the vectors and their products to it; ``float32`` leaves them as they are.
+        """
+        z = lifted(features)
+        self.z = z.bfloat16() if kind == "bfloat16" else z
 
     def __len__(self) -> int:
         return len(self.z)
@@ -69,7 +81,9 @@ class Cosine:
         return self.z[places] @ self.z[columns].T
 
     def sums(self) -> torch.Tensor:
-        """[n]; one product with the sum of all vectors, O(n D)."""
+        """[n]; one product with the sum of all vectors, O(n D); all pairs in bfloat16."""
+        if self.z.dtype == torch.bfloat16:  # rounded products can add up to more than this product
+            return whole_sums(self)
         return (self.z @ self.z.sum(0, dtype=torch.float64).to(self.z.dtype)).double()
 
 
@@ -102,12 +116,38 @@ class Table:
 
     def sums(self) -> torch.Tensor:
         """[n]."""
-        return self.s.sum(1).double()
+        return whole_sums(self) if self.s.dtype == torch.bfloat16 else self.s.sum(1).double()
 
 
-def stored(source: Similarity, room: float) -> Similarity:
+def known(kind: str) -> None:
+    """Refuses what similarities cannot be stored in.
+
+    Raises:
+        UsageError: names what can be.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"similarities '{kind}' are unknown; {nearest(kind, KINDS)}")
+
+
+def table_bytes(n: int, room: float, kind: str = "float32") -> float:
+    """Bytes of the table of n examples where it fits into ``room``, else 0: it is not made then."""
+    size = (2.0 if kind == "bfloat16" else 4.0) * n**2
+    return size if size <= room else 0.0
+
+
+def stored(source: Similarity, room: float, kind: str = "float32") -> Similarity:
     """The similarities as a table where it fits into ``room`` bytes, else as they are."""
-    return Table(source) if 4.0 * len(source) ** 2 <= room else source
+    return Table(source) if table_bytes(len(source), room, kind) else source
+
+
+def whole_sums(similarity: Similarity) -> torch.Tensor:
+    """sum_i s_ij for every j by a look at all pairs: float64 [n]."""
+    everyone = torch.arange(len(similarity), device=similarity.device)
+    return reduced(similarity, everyone, torch.zeros(len(everyone), device=similarity.device), _as_they_are)
+
+
+def _as_they_are(s: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    return s
 
 
 def lifted(features: torch.Tensor) -> torch.Tensor:
@@ -136,14 +176,29 @@ def reduced(
         epilogue: works in place: similarities [c, m], level [m] -> [c, m].
         block: similarities in one block, at least 1.
 
+    Compiled, rows of a table are read once, where the plain way writes and reads them four times.
+
     Returns:
         float64 [b].
     """
     places = places.to(similarity.device)
+    if isinstance(similarity, Table) and on():
+        return fast(_at_once(epilogue), varied=True)(similarity.s, places, level).double()
     total = torch.zeros(len(places), dtype=torch.float64, device=similarity.device)
     for rows, columns in _tiles(len(places), len(similarity), block):
         part = epilogue(similarity.rows(places[rows], columns), level[columns])
-        total[rows] += part.sum(1)
+        total[rows] += part.sum(1, dtype=torch.promote_types(part.dtype, torch.float32))
+    return total
+
+
+@lru_cache(maxsize=8)
+def _at_once(epilogue: Epilogue) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The reduction of whole rows of a table; one function for an epilogue, so that it is compiled once."""
+
+    def total(s: torch.Tensor, places: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        part = epilogue(s.index_select(0, places), level)
+        return part.sum(1, dtype=torch.promote_types(part.dtype, torch.float32))
+
     return total
 
 
