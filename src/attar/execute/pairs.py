@@ -19,11 +19,14 @@ from torch.nn.functional import normalize
 
 from attar.errors import UsageError, nearest
 from attar.execute.precision import full
+from attar.execute.products import product
 
 BLOCK = 1024
 """Rows and columns of one tile of distances."""
 FEW = 32
 """Rows whose candidates are held at once."""
+WIDE = 4
+"""Tiles beside each other that are searched for candidates at once."""
 METRICS = ("euclidean", "manhattan", "cosine")
 
 
@@ -149,20 +152,43 @@ def _candidates(
     uu, vv = u.square().sum(1), v.square().sum(1)
     places, edge = [], []
     for i in range(0, len(u), block):
-        near = u.new_empty(len(u[i : i + block]), 0)
-        found = torch.empty(near.shape, dtype=torch.int64)
-        for j in range(0, len(v), block):
-            d = torch.addmm(vv[j : j + block], u[i : i + block], v[j : j + block].T, alpha=-2) + uu[i : i + block, None]
+        rows = slice(i, i + block)
+        near = u.new_full((len(u[rows]), m), torch.inf)
+        found = torch.zeros(near.shape, dtype=torch.int64)
+        for j in range(0, len(v), WIDE * block):
+            some = slice(j, j + WIDE * block)
+            d = product(u[rows], v[some]).mul_(-2).add_(vv[some])  # uu is the same for all of a row
             if own is not None:
-                _hide(d, own[i : i + block] - j)
-            here = torch.arange(j, j + d.shape[1]).expand(d.shape)
-            near, found = torch.cat([near, d], 1), torch.cat([found, here], 1)
-            near, at = near.topk(min(m, near.shape[1]), dim=1, largest=False)
-            found = found.gather(1, at)
+                _hide(d, own[rows] - j)
+            near, found = _nearer(near, found, d, j)
         places.append(found.sort(dim=1).values)
-        edge.append(near.max(1).values)
+        edge.append(near.max(1).values + uu[rows])
     off = 2 * (x.shape[1] + 16) * torch.finfo(x.dtype).eps * (uu.sqrt() + vv.max().sqrt()).square()
     return torch.cat(places), torch.cat(edge) - off
+
+
+def _nearer(near: torch.Tensor, found: torch.Tensor, d: torch.Tensor, first: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The m nearest so far and those of another tile, which seldom has more than a few that are nearer than the m-th.
+
+    Args:
+        near: [B, m], infinity where there is none yet. found: int64 [B, m], their places. d: [B, c], of places from ``first`` on.
+
+    Returns:
+        near and found, in no order.
+    """
+    m = near.shape[1]
+    row, column = (d < near.max(1, keepdim=True).values).nonzero(as_tuple=True)
+    count = row.bincount(minlength=len(d))
+    most = int(count.max())
+    if 4 * most > d.shape[1]:  # as in the first tile
+        near, at = torch.cat([near, d], 1).topk(m, dim=1, largest=False)
+        here = torch.arange(first, first + d.shape[1]).expand(d.shape)
+        return near, torch.cat([found, here], 1).gather(1, at)
+    slot = torch.arange(len(row)) - (count.cumsum(0) - count)[row]
+    better, where = d.new_full((len(d), most), torch.inf), found.new_zeros(len(d), most)
+    better[row, slot], where[row, slot] = d[row, column], column + first
+    near, at = torch.cat([near, better], 1).topk(m, dim=1, largest=False)
+    return near, torch.cat([found, where], 1).gather(1, at)
 
 
 def _filtered(

@@ -136,7 +136,7 @@ class Graph(Resource):
         """A block against its group; the neighbours, a tile with its sort, some copies of the largest group, candidates."""
         width, largest = self.needs()[0].width(real), max(len(rows) for rows in parts(real, self.within))
         block = min(ROWS, largest)
-        tile = 32.0 * block * (min(pairs.BLOCK, largest) + self.k)
+        tile = 32.0 * block * (min(pairs.WIDE * pairs.BLOCK, largest) + self.k)
         kept, held = 8.0 * len(real) * self.k, 4 * largest + pairs.FEW * pairs.wide(self.k)
         return Cost(flops_per_step=3.0 * block * largest * width, memory=kept + tile + 4.0 * width * held)
 

@@ -166,20 +166,26 @@ class Alive(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs the operation and notes what it made."""
-        given = {id(t.untyped_storage()) for t in _tensors((args, kwargs))}
+        given = {id(_memory(t)) for t in _tensors((args, kwargs))}
         out = func(*args, **(kwargs or {}))
         for t in _tensors(out):
-            storage = t.untyped_storage()
-            if id(storage) not in self.known | given:
-                self.known.add(id(storage))
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
+            memory = _memory(t)
+            if id(memory) not in self.known | given:
+                size = t.numel() * t.element_size() if memory is t else memory.nbytes()
+                self.known.add(id(memory))
+                self.now += size
+                weakref.finalize(memory, self._gone, id(memory), size)
         self.most = max(self.most, self.now)
         return out
 
     def _gone(self, key: int, size: int) -> None:
         self.known.discard(key)
         self.now -= size
+
+
+def _memory(t: torch.Tensor) -> Any:
+    """What holds a tensor's numbers: its storage, or itself where oneDNN laid them out."""
+    return t if t.is_mkldnn else t.untyped_storage()
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

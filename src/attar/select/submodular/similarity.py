@@ -19,6 +19,7 @@ import torch
 
 from attar.errors import UsageError, nearest
 from attar.execute.compile import fast, on
+from attar.execute.products import product
 
 CONVENTION = "0.5 + 0.5 cosine"
 """How the convention is named in recipes."""
@@ -78,7 +79,7 @@ class Cosine:
 
     def rows(self, places: torch.Tensor, columns: slice) -> torch.Tensor:
         """[b, c]; 2 b c D operations."""
-        return self.z[places] @ self.z[columns].T
+        return product(self.z[places], self.z[columns])
 
     def sums(self) -> torch.Tensor:
         """[n]; one product with the sum of all vectors, O(n D); all pairs in bfloat16."""
