@@ -154,21 +154,24 @@ def apricot(similar: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(FacilityLocationSelection(k, metric="precomputed", optimizer="lazy").fit(similar).ranking)
 
 
-def greedy(size: Size, *, method: str) -> Facts:
-    """A greedy choice that reads all features at every pick."""
+def greedy(size: Size, *, method: str, compiled: bool) -> Facts:
+    """A greedy choice that reads all features at every pick; its first two picks, which compile, are made before."""
     x = blobs(size, centres=1000)
     before = memory.peak()
-    works = {
-        "herding": lambda: follow(x.sub_(x.mean(0)), size.picks),  # in place, as the method does
-        "kcenter": lambda: farthest_first(x, size.picks, central(x)),
+    works: dict[str, Callable[[int], Any]] = {
+        "herding": lambda k: follow(x.sub_(x.mean(0)), k),  # in place, as the method does
+        "kcenter": lambda k: farthest_first(x, k, central(x)),
     }
-    took, picks = timed(works[method])
+    with Plan(threads=torch.get_num_threads(), compiled=compiled).applied():
+        first, _ = timed(partial(works[method], 2))
+        took, picks = timed(partial(works[method], size.picks))
     above = memory.peak() - before
     assert len(picks[0].unique()) == size.picks
     rate = copy_rate()  # after the work, whose peak its two tensors would hide
     read = 4 * size.n * (size.width + 1)  # the features, and one number of each example
     return {
         "seconds": took,
+        "first_picks_seconds": first,
         "picks_per_second": size.picks / took,
         "bytes_per_pick": read,
         "copy_bytes_per_second": rate,
@@ -361,6 +364,8 @@ def main() -> None:
         more: dict[str, Any] = {}
         if name in ("recorder-train", "recorder-eval"):
             more = {"net": given.net, "compiled": given.compile}
+        if name in ("kcenter", "herding"):
+            more = {"compiled": given.compile}
         if name.startswith("facility"):
             more = {"kind": given.similarities, "compiled": given.compile}
         key = {"work": name, **vars(size), "threads": given.threads, **more}

@@ -260,7 +260,8 @@ def _picked(r: dict[str, Any]) -> list[str]:
     n = f"{r['n']:,} x {r['width']:,}"
     took = [f"{r['picks']:,}", f"{r['seconds']:.1f}", f"{r['picks_per_second']:.1f}"]
     read = [f"{r['bytes_per_pick'] / 1e6:.0f} MB", f"{r['fraction_of_copy']:.0%}"]
-    return [r["what"], n, *took, *read, f"{r['memory_above_features'] / 1e6:.0f} MB"]
+    what = f"{r['what']}, compiled" if r["compiled"] else r["what"]
+    return [what, n, *took, *read, f"{r['memory_above_features'] / 1e6:.0f} MB"]
 
 
 def recorder() -> str:

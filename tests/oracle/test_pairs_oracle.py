@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from attar.errors import UsageError
-from attar.execute import pairs
+from attar.execute import pairs, plan
+from attar.execute.compile import switched
 from attar.execute.plan import Plan
 
 METRICS = ("euclidean", "manhattan", "cosine")
@@ -119,3 +120,15 @@ def test_half_precision_of_networks_hides_no_neighbour() -> None:
     with Plan(dtype="bfloat16").applied():
         half = pairs.closest(x, x, 3)
     assert all(torch.equal(p, q) for p, q in zip(plain, half))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not plan.compiler_at_hand(), reason="compiling on the CPU needs a C++ compiler")
+def test_compiled_distances_to_a_point_agree_and_twins_are_at_zero() -> None:
+    for n in (40, 70):
+        x = torch.randn(n, 33, generator=torch.Generator().manual_seed(n)) + 1000
+        x[20:40] = x[:20]
+        with switched(True):
+            found = pairs.to_point(x, x[3])
+        assert torch.allclose(found, pairs.to_point(x, x[3]), rtol=1e-5)
+        assert found[3] == found[23] == 0

@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.select.kcenter import central, distances, farthest_first
+from attar.execute.pairs import to_point
+from attar.select.kcenter import central, farthest_first
 
 
 def by_matrix(x: np.ndarray, k: int, first: int) -> tuple[list[int], list[float]]:
@@ -80,7 +81,7 @@ def test_large_norms_cost_no_digits_and_twins_are_at_distance_zero() -> None:
     x = torch.from_numpy(1000 + np.random.default_rng(0).normal(size=(40, 64))).float()
     x[20:] = x[:20]
     for i in range(20):
-        found = distances(x, x[i])
+        found = to_point(x, x[i])
         assert found[i] == found[i + 20] == 0
         assert torch.allclose(found.double(), (x.double() - x[i].double()).square().sum(1).sqrt(), rtol=1e-6)
     assert {i % 20 for i in farthest_first(x, 20, 0)[0].tolist()} == set(range(20))

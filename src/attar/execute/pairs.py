@@ -18,6 +18,7 @@ import torch
 from torch.nn.functional import normalize
 
 from attar.errors import UsageError, nearest
+from attar.execute.compile import fast, on
 from attar.execute.precision import full
 from attar.execute.products import product
 
@@ -65,6 +66,20 @@ def distances(x: torch.Tensor, y: torch.Tensor, *, metric: str = "euclidean") ->
         x, y = unit(x), unit(y)
     d = torch.cdist(x, y, p=1.0 if metric == "manhattan" else 2.0, compute_mode="donot_use_mm_for_euclid_dist")
     return d.square_().div_(2) if metric == "cosine" else d
+
+
+def to_point(x: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
+    """|| x_i - point || for every row, exactly 0 for equal rows: float [n, D], [D] -> [n]; one pass, no copy.
+
+    Compiled, the pass is as fast as the memory; cdist, which stands for it else, reaches a third of that.
+    """
+    if on():
+        return fast(_to_point, varied=True)(x, point)
+    return torch.cdist(x, point[None], compute_mode="donot_use_mm_for_euclid_dist")[:, 0]
+
+
+def _to_point(x: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
+    return (x - point).square().sum(1).sqrt()
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ Greedy, without replacement, so the picks of a smaller budget come first.
 
     mu  = mean of x
     j_t = argmin over unpicked j of || t mu - sum of x_s picked so far - x_j ||^2
-        = argmin of 2 s . y_j + || y_j ||^2      with y = x - mu,  s = sum of y picked so far
+        = argmin of || s + y_j ||      with y = x - mu,  s = sum of y picked so far
 
 Centred features keep the sum small where mu is large: no digits are lost to the difference of two large vectors.
 
@@ -24,6 +24,7 @@ import torch
 from torch.nn.functional import normalize
 
 from attar.budget import Budget
+from attar.execute.pairs import to_point
 from attar.method import Cost, Method, Resources, Rows, State
 from attar.real.realset import RealSet
 from attar.resources.features import Features
@@ -37,7 +38,7 @@ class Herding(Method):
 
     ``gain`` is the distance of the mean of the picks so far from the mean of the group, after each pick.
 
-    Cost: one matrix-vector product a pick, O(n M D) for groups of n; a copy of one group's features, O(n D).
+    Cost: one distance of every example a pick, O(n M D) for groups of n; a copy of one group's features, O(n D).
 
     Example:
         >>> attar.select("photos/", method="herding", ipc=10, features="trained")
@@ -80,10 +81,10 @@ class Herding(Method):
         return rows_of(state)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        """A matrix-vector product a pick; a copy of the largest group's features."""
+        """A sum, a product and a sum for every number of the group at every pick; a copy of the largest group's features."""
         n, width = [len(g) for g in groups(real, self.balanced)], self.needs()[0].width(real)
         picks = sum(size * k for size, k in zip(n, counts(real, budget, self.balanced)))
-        return Cost(flops_per_step=2.0 * picks * width, memory=4.0 * max(n) * width)
+        return Cost(flops_per_step=3.0 * picks * width, memory=4.0 * max(n) * width)
 
 
 def herd(features: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,14 +102,14 @@ def herd(features: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def follow(y: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """:func:`herd` for features whose mean is 0, of which no copy is made: float [n, D]."""
-    norm = torch.linalg.vector_norm(y, dim=1).square()  # [n]
+    picked = torch.zeros(len(y), dtype=torch.bool, device=y.device)
     total = torch.zeros(y.shape[1], dtype=torch.float64, device=y.device)  # [D]
     picks = torch.empty(k, dtype=torch.int64)
     gains = torch.empty(k, dtype=torch.float64)
     for t in range(k):
-        score = norm + 2 * (y @ total.to(y.dtype))  # [n], less || total ||^2, which is the same for all
-        picks[t] = j = int(score.argmin())
-        norm[j] = torch.inf  # picked points are not picked again
+        left = to_point(y, -total.to(y.dtype))  # [n]
+        picks[t] = j = int(left.masked_fill_(picked, torch.inf).argmin())
+        picked[j] = True
         total += y[j]
         gains[t] = torch.linalg.vector_norm(total) / (t + 1)
     return picks, gains

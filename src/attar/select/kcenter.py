@@ -24,6 +24,7 @@ import torch
 
 from attar.budget import Budget
 from attar.errors import UsageError, nearest
+from attar.execute.pairs import to_point
 from attar.method import Cost, Method, Resources, Rows, State
 from attar.real.realset import RealSet
 from attar.resources.features import Features
@@ -101,7 +102,7 @@ def farthest_first(features: torch.Tensor, k: int, first: int) -> tuple[torch.Te
         picks int64 [k], unique, ties to the lower place; and the distance of each to the nearest earlier pick, [k], never
         growing. The first takes the second's, or the covering radius where it is alone.
     """
-    near = distances(features, features[first])  # [n]
+    near = to_point(features, features[first])  # [n]
     picks = torch.empty(k, dtype=torch.int64)
     gains = torch.empty(k, dtype=near.dtype)
     picks[0], gains[0] = first, near.max()
@@ -109,16 +110,11 @@ def farthest_first(features: torch.Tensor, k: int, first: int) -> tuple[torch.Te
     for t in range(1, k):
         picks[t] = j = int(near.argmax())
         gains[t] = near[j]
-        near = torch.minimum(near, distances(features, features[j]))
+        near = torch.minimum(near, to_point(features, features[j]))
         near[j] = -1
     return picks, gains
 
 
 def central(features: torch.Tensor) -> int:
     """The place nearest to the mean: float [n, D] -> int; ties to the lower place."""
-    return int(distances(features, features.mean(0)).argmin())
-
-
-def distances(features: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-    """|| x_i - point || for every row, exactly 0 for equal rows: float [n, D], [D] -> [n]; one pass, no copy."""
-    return torch.cdist(features, point[None], compute_mode="donot_use_mm_for_euclid_dist")[:, 0]
+    return int(to_point(features, features.mean(0)).argmin())

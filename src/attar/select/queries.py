@@ -64,7 +64,7 @@ def cover(features: torch.Tensor, centres: torch.Tensor, k: int, room: Room) -> 
         j = int(near.masked_fill(~room.free, -1.0).argmax())
         places[t], gains[t] = j, near[j]
         room.take(j)
-        near = torch.minimum(near, pairs.distances(features, features[j][None])[:, 0])
+        near = torch.minimum(near, pairs.to_point(features, features[j]))
     return places, gains
 
 
