@@ -235,7 +235,7 @@ def _beside(r: dict[str, Any]) -> list[str]:
         if r["compiled"]:
             more += f"; compiled in {r['compile_seconds']:.0f} s"
     if "recall" in r:
-        more = f"recall {r['recall']:.3f}" + (", index by one thread" if r.get("index_threads") == 1 else "")
+        more = f"recall {r['recall']:.3f}"
     other = f"{r['other_seconds']:.2f} s ({r['beside']})"
     what = f"{r['what']}, in {r['kind']}" if "kind" in r else r["what"]
     return [f"{what}, {r['threads']} threads", n, other, f"{r['seconds']:.2f} s", times, more]

@@ -17,6 +17,7 @@ from attar.method import State
 from attar.real.realset import RealSet
 from attar.resources import graph
 from attar.resources.graph import Graph
+from attar.resources.inverted import Inverted, centres
 from attar.run import run
 from attar.seeds import Seeds
 from attar.testing.hooks import Alive
@@ -103,14 +104,42 @@ def test_approximate_search_says_how_much_it_found(metric: str) -> None:
 def test_recall_counts_what_is_missing(monkeypatch) -> None:
     """An index that gives every second neighbour alone is reported as a half, or so."""
     x, real = np.random.default_rng(0).normal(size=(60, 3)), a_set(60)
-    spec, honest = Graph(k=4, search="approximate"), Graph._ordered
+    spec, honest = Graph(k=4, search="approximate"), Inverted._ordered
 
-    def lossy(self, x, rows, found):
-        exact, _ = pairs.closest(x, x, 8, own=torch.arange(len(x)))
-        return honest(self, x, rows, exact[:, [0, 2, 4, 6]])  # of the four nearest two are there
+    def lossy(self, some, found):
+        exact, _ = pairs.closest(self.x[some], self.x, 8, own=some)
+        return honest(self, some, exact[:, [0, 2, 4, 6]].sort(1).values)  # of the four nearest two are there
 
-    monkeypatch.setattr(Graph, "_ordered", lossy)
+    monkeypatch.setattr(Inverted, "_ordered", lossy)
     assert float(made(spec, real, x)["recall"]) == pytest.approx(0.5)
+
+
+@FAISS
+def test_as_many_lists_are_searched_as_the_recall_needs() -> None:
+    """Scattered points lie in many lists, groups in one; all of them find everything."""
+    x = torch.randn(3000, 16, generator=torch.Generator().manual_seed(0))
+    probes = {}
+    for recall in (0.5, 0.95, 1.0):
+        index = Inverted(x, 5, metric="euclidean", recall=recall, seed=0)
+        everyone = torch.arange(len(x))
+        exact = pairs.closest(x, x, 5, own=everyone)[0]
+        hits = (index.nearest(everyone)[0][..., None] == exact[:, None]).any(2).float().mean()
+        assert hits >= recall - 0.02
+        probes[recall] = index.probes
+    assert 1 <= probes[0.5] < probes[0.95] < probes[1.0] <= centres(3000)
+    groups = x[:30].repeat_interleave(100, 0) * 10 + 0.01 * x
+    assert Inverted(groups, 5, metric="euclidean", recall=0.95, seed=0).probes < probes[0.95]
+
+
+@FAISS
+def test_a_graph_is_the_same_after_a_restart_in_the_middle(monkeypatch) -> None:
+    monkeypatch.setattr(graph, "MANY", 100)
+    real, spec = a_set(300), Graph(k=3, search="approximate", recall=0.6)
+    res = {"features": {"features": torch.randn(300, 12, generator=torch.Generator().manual_seed(0))}}
+    whole = [spec.draw(real, Seeds(4).at("step", t), res, t)["ids"] for t in range(3)]
+    graph._HELD.clear()
+    assert torch.equal(spec.draw(real, Seeds(4).at("step", 2), res, 2)["ids"], whole[2])
+    assert spec.length(real) == 4
 
 
 @FAISS

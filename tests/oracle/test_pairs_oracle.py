@@ -94,7 +94,7 @@ def crowd(kind: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("kind", ["scattered", "twins", "one place", "ties", "far", "zeros"])
-@pytest.mark.parametrize("block", [64, 200, 1024])  # 300 are 1.5 blocks of 200
+@pytest.mark.parametrize("block", [16, 64, 200, 1024])  # 300 are 1.5 blocks of 200, and five times four of 16
 def test_the_search_by_candidates_is_the_full_search(metric: str, kind: str, block: int) -> None:
     x = crowd(kind)
     for some, own in ((slice(0, 300), torch.arange(300)), (slice(10, 47), None)):
@@ -103,6 +103,9 @@ def test_the_search_by_candidates_is_the_full_search(metric: str, kind: str, blo
             full = pairs.searched(x[some], x, k, metric=metric, own=own, block=block)
             assert torch.equal(fast[0], full[0])
             assert torch.equal(fast[1], full[1])
+        place, near = pairs.lowest(x[some], x, metric=metric, block=block)
+        full = pairs.searched(x[some], x, 1, metric=metric, block=block)
+        assert torch.equal(place, full[0][:, 0]) and torch.equal(near, full[1][:, 0])
 
 
 def test_candidates_suffice_where_points_are_scattered_and_are_not_trusted_where_they_coincide() -> None:

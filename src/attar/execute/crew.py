@@ -128,7 +128,7 @@ def _serve(pieces: Sequence[Piece[Any]], here: Connection, others: list[Connecti
         from torch._inductor import config
 
         config.compile_threads = 1  # one core each; and the parent's pool of compilers has no threads here
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while _answered(pieces[here.recv()], here):
             pass
 

@@ -110,8 +110,7 @@ def closest(
         Places int64 [a, k] by rising distance, ties by place, and distances [a, k]; where there are fewer, -1 and infinity.
     """
     known(metric)
-    exact_product = x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-    if metric == "manhattan" or not exact_product or len(y) < 4 * wide(k):
+    if not _by_product(x, y, k, metric):
         return searched(x, y, k, metric=metric, own=own, block=block)
     u, v = (unit(x), unit(y)) if metric == "cosine" else (x, y)
     with full(x.device):  # whose rounding is reckoned with
@@ -145,6 +144,12 @@ def searched(
         near[rows] = best[:, :k]
         places[rows] = torch.cat([places[rows], here], 1).gather(1, order[:, :k])
     return places.masked_fill_(near.isinf(), -1), near
+
+
+def _by_product(x: torch.Tensor, y: torch.Tensor, k: int, metric: str) -> bool:
+    """Whether a matrix product finds candidates whose rounding can be reckoned with, and y is large enough for it."""
+    exact = x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
+    return exact and metric != "manhattan" and len(y) >= 4 * wide(k)
 
 
 def wide(k: int) -> int:
@@ -228,6 +233,10 @@ def lowest(
     x: torch.Tensor, y: torch.Tensor, *, metric: str = "euclidean", block: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The nearest of y for every x: places int64 [a], ties to the lower, and distances [a]. Arguments of :func:`closest`."""
+    known(metric)
+    if _by_product(x, y, 1, metric):
+        places, near = closest(x, y, 1, metric=metric, block=block)
+        return places[:, 0], near[:, 0]
     places = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     near = x.new_full((len(x),), torch.inf)
     for i, j, d in tiles(x, y, metric=metric, block=block):

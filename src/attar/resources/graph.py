@@ -1,8 +1,7 @@
 """The graph of nearest neighbours: for every real example the k examples whose features are nearest.
 
-Exact search compares blocks of rows and is resumed after any block. Approximate search builds an index (Malkov and
-Yashunin, Efficient and robust approximate nearest neighbor search using hierarchical navigable small world graphs, IEEE
-TPAMI 2020; library faiss), one class or the whole set a step, and measures what it misses.
+Exact search compares blocks of rows; approximate search asks an index (:mod:`attar.resources.inverted`) for them, and measures
+at the end what it missed. Both are resumed after any block.
 
     recall = the share of the k nearest that were found, over at most 1,000 random examples
              (found: not farther than the k-th nearest, so that ties count)
@@ -10,31 +9,27 @@ TPAMI 2020; library faiss), one class or the whole set a step, and measures what
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from attar.budget import Budget
-from attar.errors import DataError, ResourceError, UsageError, nearest
+from attar.errors import DataError, UsageError, nearest
 from attar.execute import pairs
 from attar.method import Batch, Cost, Descend, Resources, State, positive
 from attar.real.realset import RealSet
 from attar.resources.features import Features
+from attar.resources.inverted import QUERIES, Inverted, centres, library
 from attar.resources.resource import Resource
 from attar.seeds import Seeds
 
 SEARCHES = ("exact", "approximate")
-ROWS = 1024
-"""Rows of one step of exact search."""
-SOME = 64
-"""Examples whose found neighbours are held at once."""
-QUERIES = 1000
-"""Examples whose neighbours are searched exactly to measure recall."""
-LINKS, BUILD = 32, 128
-"""Links of a node of the index, and the width of the search when it is built."""
+ROWS, MANY = 1024, 1 << 16
+"""Rows of one step of exact and of approximate search."""
+PROBED = 8
+"""Lists that are searched for a row, in estimates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +38,8 @@ class Graph(Resource):
 
     Nearest first, ties by id, itself left out. Where there are fewer than k others, ids are -1 and distances 0.
 
-    Cost: exact, a distance of every pair, 3 N^2 D at most; approximate, about N log N of them. 8 N k bytes, one tile of
-    distances, one copy of a group's features.
+    Cost: exact, a distance of every pair, 3 N^2 D at most; approximate, about 4 N^1.5 of them, more where neighbours are hard
+    to find. 8 N k bytes, one tile of distances, one copy of a group's features, approximate another.
     """
 
     k: int = 10
@@ -55,6 +50,8 @@ class Graph(Resource):
     "Neighbours of the same class alone."
     search: str = "exact"
     "exact, or approximate (needs faiss)."
+    recall: float = 0.95
+    "Share of the nearest that approximate search is to find at least."
     source: str = "pixels"
     "pixels, random (a randomly initialised network) or trained (a network trained for it)."
     net: str = "convnet"
@@ -69,6 +66,10 @@ class Graph(Resource):
         pairs.known(self.metric)
         if self.search not in SEARCHES:
             raise UsageError(f"search '{self.search}' is unknown; {nearest(self.search, SEARCHES)}")
+        if not 0 < self.recall <= 1:
+            raise UsageError(f"recall={self.recall} is a share and must be above 0 and at most 1; try 0.95")
+        if self.search == "exact":
+            object.__setattr__(self, "recall", 1.0)
         features = Features(source=self.source, net=self.net, epochs=self.epochs)
         object.__setattr__(self, "net", features.net)  # cleared where they do not concern the source
         object.__setattr__(self, "epochs", features.epochs)
@@ -78,10 +79,13 @@ class Graph(Resource):
         return (Features(source=self.source, net=self.net or "convnet", epochs=self.epochs or 10),)
 
     def length(self, real: RealSet) -> int:
-        """A block of rows a step; approximate: a group a step, and one that measures recall."""
-        if self.search == "approximate":
-            return len(parts(real, self.within)) + 1
-        return sum(-(-len(rows) // ROWS) for rows in parts(real, self.within))
+        """A block of rows a step; approximate: larger ones, and a step that measures recall."""
+        blocks = sum(-(-len(rows) // self._height) for rows in parts(real, self.within))
+        return blocks + (self.search == "approximate")
+
+    @property
+    def _height(self) -> int:
+        return ROWS if self.search == "exact" else MANY
 
     def init(self, real: RealSet, budget: Budget | None, seeds: Seeds, res: Resources) -> State:
         """Room for all rows; refuses features that are not finite.
@@ -107,15 +111,14 @@ class Graph(Resource):
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         """The neighbours of one block: ``rows`` [B], ``ids`` [B, k], ``distances`` [B, k]; or the queries of recall."""
-        groups = parts(real, self.within)
-        if self.search == "approximate":
-            return self._approximate(real, groups, seeds, res, step)
+        groups, height = parts(real, self.within), self._height
         for rows in groups:
-            steps = -(-len(rows) // ROWS)
+            steps = -(-len(rows) // height)
             if step < steps:
-                return self._exact(res, rows, torch.arange(step * ROWS, min(step * ROWS + ROWS, len(rows))))
+                some = torch.arange(step * height, min(step * height + height, len(rows)))
+                return self._exact(res, rows, some) if self.search == "exact" else self._found(res, seeds, rows, some)
             step -= steps
-        raise AssertionError("a step beyond the length")
+        return self._queries(real, groups, seeds, res)
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """Writes the block into its rows, or the recall."""
@@ -133,12 +136,18 @@ class Graph(Resource):
         return dict(state)
 
     def cost(self, real: RealSet, budget: Budget | None = None) -> Cost:
-        """A block against its group; the neighbours, a tile with its sort, some copies of the largest group, candidates."""
+        """A block against its group; the neighbours, a tile with its sort, some copies of the largest group, candidates.
+
+        Approximate, a block against the centres and eight lists; the vectors once more in the lists.
+        """
         width, largest = self.needs()[0].width(real), max(len(rows) for rows in parts(real, self.within))
-        block = min(ROWS, largest)
-        tile = 32.0 * block * (min(pairs.WIDE * pairs.BLOCK, largest) + self.k)
-        kept, held = 8.0 * len(real) * self.k, 4 * largest + pairs.FEW * pairs.wide(self.k)
-        return Cost(flops_per_step=3.0 * block * largest * width, memory=kept + tile + 4.0 * width * held)
+        rough = self.search == "approximate"
+        block = min(self._height, largest)
+        seen = min(largest, centres(largest) + PROBED * largest // centres(largest)) if rough else largest
+        tile = 32.0 * min(block, ROWS) * (min(pairs.WIDE * pairs.BLOCK, largest) + self.k)
+        kept, held = 8.0 * len(real) * self.k, (4 + rough) * largest + pairs.FEW * pairs.wide(self.k)
+        own = 32.0 * block * (self.k + 1) if rough else 0.0  # what is found of a block
+        return Cost(flops_per_step=3.0 * block * seen * width, memory=kept + tile + own + 4.0 * width * held)
 
     def _exact(self, res: Resources, rows: torch.Tensor, some: torch.Tensor) -> Batch:
         """Searches ``some`` places [B] of a group of rows [n] in the whole group."""
@@ -148,10 +157,26 @@ class Graph(Resource):
         ids = rows[places.clamp(min=0)].masked_fill_(absent, -1)
         return {"rows": rows[some], "ids": ids, "distances": near.masked_fill_(absent, 0.0)}
 
-    def _approximate(self, real: RealSet, groups: list[torch.Tensor], seeds: Seeds, res: Resources, step: int) -> Batch:
-        """One group by the index; at the last step the distances of the k-th nearest of the queries."""
-        if step < len(groups):
-            return self._indexed(res, groups[step])
+    def _found(self, res: Resources, seeds: Seeds, rows: torch.Tensor, some: torch.Tensor) -> Batch:
+        """Searches ``some`` places [B] of a group of rows [n] by its index."""
+        index = self._indexed(res["features"]["features"], rows, seeds)
+        places, near = index.nearest(some)
+        absent = places < 0
+        ids = rows[places.clamp(min=0)].masked_fill_(absent, -1)
+        return {"rows": rows[some], "ids": ids, "distances": near.masked_fill_(absent, 0.0)}
+
+    def _indexed(self, features: torch.Tensor, rows: torch.Tensor, seeds: Seeds) -> Inverted:
+        """The index of a group, made again for another group or after a restart: the same, whatever the step."""
+        if not (_HELD and _HELD[0][:2] == (self, id(features)) and torch.equal(_HELD[0][2], rows)):
+            _HELD.clear()
+            seed = Seeds(seeds.run).number("index", int(rows[0]))
+            index = Inverted(features[rows].float(), self.k, metric=self.metric, recall=self.recall, seed=seed)
+            _HELD.append((self, id(features), rows, index, features))  # held: no other tensor takes its id meanwhile
+        return _HELD[0][3]
+
+    def _queries(self, real: RealSet, groups: list[torch.Tensor], seeds: Seeds, res: Resources) -> Batch:
+        """The distances of the k-th nearest of the examples on which recall is measured."""
+        _HELD.clear()
         chosen = torch.randperm(len(real), generator=seeds.generator("recall"))[:QUERIES]
         found = []
         for rows in groups:
@@ -162,37 +187,9 @@ class Graph(Resource):
         kth = torch.cat([b["distances"] for b in found]).max(1, keepdim=True).values  # [Q, 1]
         return {"rows": torch.cat([b["rows"] for b in found]), "kth": kth, "wanted": there}
 
-    def _indexed(self, res: Resources, rows: torch.Tensor) -> Batch:
-        """Neighbours in a group [n] by an index; distances are computed again as exact search does."""
-        faiss, x = library(), res["features"]["features"][rows].float()  # [n, D]
-        y = (pairs.unit(x) if self.metric == "cosine" else x).contiguous().numpy()
-        threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # several link the nodes in the order in which they happen to come
-        try:
-            index = faiss.IndexHNSWFlat(
-                y.shape[1], LINKS, faiss.METRIC_L1 if self.metric == "manhattan" else faiss.METRIC_L2
-            )
-            index.hnsw.efConstruction, index.hnsw.efSearch = BUILD, max(BUILD, 4 * self.k)
-            index.add(y)
-            found = torch.from_numpy(index.search(y, min(self.k + 1, len(y)))[1])  # [n, <= k + 1], itself among them
-        finally:
-            faiss.omp_set_num_threads(threads)
-        return self._ordered(x, rows, found)
 
-    def _ordered(self, x: torch.Tensor, rows: torch.Tensor, found: torch.Tensor) -> Batch:
-        """Found places [n, c] by rising distance, then by place, itself dropped."""
-        n, k = len(rows), self.k
-        found = found.sort(dim=1).values  # by place, so that the stable sort below breaks ties by it
-        ids, near = torch.full((n, k), -1), torch.zeros(n, k)
-        for i in range(0, n, SOME):
-            places, here = found[i : i + SOME], torch.arange(i, min(i + SOME, n))[:, None]
-            d = pairs.distances(x[here], x[places.clamp(min=0)], metric=self.metric)[:, 0]  # [B, c]
-            d, order = d.masked_fill_((places < 0) | (places == here), torch.inf).sort(dim=1, stable=True)
-            d, order = d[:, :k], order[:, :k]
-            absent = d.isinf()
-            ids[i : i + SOME, : d.shape[1]] = rows[places.gather(1, order).clamp(min=0)].masked_fill_(absent, -1)
-            near[i : i + SOME, : d.shape[1]] = d.masked_fill_(absent, 0.0)
-        return {"rows": rows, "ids": ids, "distances": near}
+_HELD: list[tuple[Graph, int, torch.Tensor, Inverted, torch.Tensor]] = []
+"""The index at work, if any: of which graph, features and rows."""
 
 
 @lru_cache(maxsize=4)
@@ -201,18 +198,3 @@ def parts(real: RealSet, within: bool) -> list[torch.Tensor]:
     whole = within and real.n_classes
     kinds = real.classes if whole else (torch.arange(len(real)),)
     return [rows[real.ids[rows].argsort()] for rows in kinds if len(rows)]
-
-
-def library() -> Any:
-    """The library of approximate search.
-
-    Raises:
-        ResourceError: it is not installed.
-    """
-    try:
-        return importlib.import_module("faiss")
-    except ImportError as e:
-        raise ResourceError(
-            f"approximate neighbours need faiss, which cannot be imported ({e}); pip install 'attar[ann]', or use "
-            "search=exact"
-        ) from e
