@@ -141,11 +141,12 @@ def test_more_than_is_known_is_refused() -> None:
     assert torch.isfinite(state["logits"]).all()
 
 
+@pytest.mark.parametrize("params", ["pixels", "bases:styles=1"])
 @pytest.mark.parametrize(("threshold", "moves"), [(1e-6, False), (1e6, True)])
-def test_above_the_threshold_nothing_moves(threshold: float, moves: bool) -> None:
+def test_above_the_threshold_nothing_moves(threshold: float, moves: bool, params: str) -> None:
     """Neither what is learned nor its momentum, also after an update that filled the momentum."""
-    real, budget = toy(), Budget(ipc=2)
-    method = dataclasses.replace(TAUGHT, threshold=1e6, steps=2)
+    real, budget = toy(), Budget(ipc=6)
+    method = dataclasses.replace(TAUGHT, threshold=1e6, steps=2, params=params)
     res = resources(method, real)
     first = run(dataclasses.replace(method, steps=1), real, [budget], seed=0, plan=Plan(), res=res).states[0]
     state = {k: v.clone() for k, v in first.items()}
@@ -156,7 +157,7 @@ def test_above_the_threshold_nothing_moves(threshold: float, moves: bool) -> Non
     batch = task.draw(real, Seeds(0).at("step", 1), res, 1)
     after = task.step(state, batch, Descent(task, 2, done=1, losses=[[]]))
     changed = {name for name in first if not torch.equal(after[name], first[name])}
-    wanted = {n for name in LEARNED for n in (name, f"{name}.momentum")}
+    wanted = {n for name in method.learn for n in (name, f"{name}.momentum")}
     assert changed == (wanted if moves else set())
 
 
@@ -184,6 +185,8 @@ def test_impossible_settings_are_refused() -> None:
             DATM(**how)
     with pytest.raises(UsageError, match="start 'noise'"):
         DATM(start="noise")
+    with pytest.raises(UsageError, match="use start=real"):
+        DATM(start="correct", params="tiles")
 
 
 @pytest.mark.parametrize(

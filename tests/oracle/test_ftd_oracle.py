@@ -19,6 +19,8 @@ from attar.execute.plan import Plan
 from attar.match.chunks import chunks
 from attar.match.trajectories import walk
 from attar.nets.fit import prefixed
+from attar.optim import Opt
+from attar.params.table import images, made_of
 from attar.resources.experts import Expert, snapshot
 from attar.resources.flat import flat_direction
 from attar.run import run
@@ -162,3 +164,14 @@ def test_the_weights_are_named(make_problem) -> None:
     """The plain twin's vector and ours are in one order, or the comparisons above would compare nothing."""
     p = make_problem(**TINY)
     assert list(shaped(flat(p.params, p.plain), p.plain)) == list(p.net.trainable)
+
+
+def test_the_average_of_what_the_images_are_made_of_is_decoded() -> None:
+    real, method = toy(), dataclasses.replace(SMALL, params="bases:styles=2", steps=2)
+    res = resources(method, real)
+    state = run(method, real, [Budget(ipc=8)], seed=0, plan=Plan(), res=res).states[0]
+    rows = method.finish(state, res)
+    assert torch.equal(rows.stored["basis"], state["basis.average"])
+    averages = {name: state[f"{name}.average"] for name in made_of(method.params).learn(Opt(lr=1.0))}
+    assert torch.equal(rows.columns["image"], images(method.params, {**state, **averages}))
+    assert not torch.equal(rows.columns["image"], images(method.params, state))

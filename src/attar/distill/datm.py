@@ -22,6 +22,7 @@ mean logits of all of them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -37,7 +38,7 @@ from attar.match.trajectories import course, learned, missed, unrolled_cost
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, tabled
 from attar.nets.fit import net_of
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import table
 from attar.real.realset import RealSet
 from attar.resources.experts import Expert, experts, name_of, snapshot
 from attar.seeds import Seeds
@@ -93,12 +94,14 @@ class DATM(Method):
     "Learning rate of the experts."
     batch_expert: int = 256
     "Real images of a batch of the experts."
-    start: str = "correct"
-    "First images: correct (real ones that an expert classifies correctly) or real."
+    start: str | None = None
+    "First images: correct (real ones that an expert classifies correctly; where left out, of pixels) or real."
     net: str = "convnet"
     "Network of experts and inner steps."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = (
         "Guo, Wang, Cazenavette, Li, Zhang, You. "
@@ -135,8 +138,12 @@ class DATM(Method):
     )
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
+        if self.start not in (None, *STARTS):
             raise UsageError(f"start '{self.start}' is unknown; use {' or '.join(STARTS)}")
+        if self.start == "correct" and self.params != "pixels":
+            raise UsageError(
+                f"start=correct chooses whole images, but the set is made of {self.params}; use start=real"
+            )
         positive(syn_steps=self.syn_steps, expert_epochs=self.expert_epochs, max_start=self.max_start)
         positive(batch_syn=self.batch_syn, experts=self.experts, rate=self.rate, growth=self.growth)
         positive(label_epoch=self.label_epoch, threshold=self.threshold)
@@ -150,7 +157,10 @@ class DATM(Method):
     @property
     def learn(self) -> dict[str, Opt]:
         logits = Opt(lr=self.lr_label, momentum=self.momentum_label)
-        return {**learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum), "logits": logits}
+        return {
+            **learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum, params=self.params),
+            "logits": logits,
+        }
 
     @property
     def reach(self) -> int:
@@ -171,12 +181,13 @@ class DATM(Method):
         return experts(self.experts, net=self.net, **how, rho=self.rho, alpha=self.alpha)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = pixels.start(real, budget, seeds, kind="real")
-        if self.start == "correct":
+        state = table.made_of(self.params).init(real, budget, seeds, kind="real")
+        if self.params == "pixels" and self.start != "real":
             counts = torch.bincount(state["label"], minlength=real.n_classes).tolist()
             picks = [self._known(real, k, n, seeds, res) for k, n in enumerate(counts)]
             state["image"] = real.draw(torch.cat(picks)).cpu().contiguous()
-        logits = torch.stack([self._answers(real, e, state["image"], res) for e in range(self.experts)])  # [E, M, K]
+        image = table.images(self.params, state)  # [M, C, H, W]
+        logits = torch.stack([self._answers(real, e, image, res) for e in range(self.experts)])  # [E, M, K]
         return {**state, "logits": mean_of_correct(logits, state["label"]), "rate": torch.tensor(self.rate)}
 
     def _answers(self, real: RealSet, expert: int, image: torch.Tensor, res: Resources) -> torch.Tensor:
@@ -226,8 +237,8 @@ class DATM(Method):
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        target = softmax(state["logits"], 1)  # [M, K]
-        return missed(self.net, batch, state["image"], target, state["rate"], size=self.batch_syn)
+        image, target = table.images(self.params, state), softmax(state["logits"], 1)  # [M, C, H, W], [M, K]
+        return missed(self.net, batch, image, target, state["rate"], size=self.batch_syn)
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """One update; where the loss is above the threshold, all that it moved is put back."""
@@ -238,18 +249,17 @@ class DATM(Method):
             losses.append(self.loss(state, batch))
             return losses[-1]
 
-        before = {name: v.clone() for name, v in state.items() if name.partition(".")[0] in self.learn}
+        moved = tuple(self.learn)
+        before = {n: v.clone() for n, v in state.items() if n in moved or n.startswith(tuple(f"{m}." for m in moved))}
         state = descend(state, seen, batch)
         for name, value in before.items():
             state[name].copy_(torch.where(losses[0].detach() <= self.threshold, state[name], value))
         return state
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"]), "labels": "soft"},
-            extra={"soft_label": softmax(state["logits"], 1)},
-        )
+        recipe = {"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"]), "labels": "soft"}
+        found = table.rows(self.params, state, recipe)
+        return dataclasses.replace(found, extra={"soft_label": softmax(state["logits"], 1)})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         return unrolled_cost(
@@ -258,6 +268,7 @@ class DATM(Method):
             budget,
             steps=self.syn_steps,
             size=self.batch_syn,
+            params=self.params,
         )
 
 

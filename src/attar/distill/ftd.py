@@ -34,7 +34,7 @@ from attar.execute.compile import in_parts
 from attar.match.trajectories import course, learned, missed, start, unrolled_cost
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.optim import Opt
-from attar.params import pixels
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.resources.experts import Expert, experts
 from attar.seeds import Seeds
@@ -82,6 +82,8 @@ class FTD(Method):
     "Network of experts and inner steps."
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
+    params: str = "pixels"
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = (
         "Du, Jiang, Tan, Zhou, Li. Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation. CVPR 2023"
@@ -122,7 +124,9 @@ class FTD(Method):
 
     @property
     def learn(self) -> dict[str, Opt]:
-        return learned(lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum, average=self.ema)
+        return learned(
+            lr_img=self.lr_img, lr_lr=self.lr_lr, momentum=self.momentum, average=self.ema, params=self.params
+        )
 
     @property
     def reach(self) -> int:
@@ -135,7 +139,7 @@ class FTD(Method):
         return experts(self.experts, net=self.net, **how, **flat)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        return start(real, budget, seeds, kind=self.start, rate=self.rate)
+        return start(real, budget, seeds, kind=self.start, rate=self.rate, params=self.params)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         return course(
@@ -151,14 +155,13 @@ class FTD(Method):
 
     @in_parts
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        image, target, rate = state["image"], state["target"], state["rate"]  # [M, C, H, W], [M, K], a scalar
-        return missed(self.net, batch, image, target, rate, size=self.batch_syn)
+        image = table.images(self.params, state)  # [M, C, H, W]
+        return missed(self.net, batch, image, state["target"], state["rate"], size=self.batch_syn)
 
     def finish(self, state: State, res: Resources) -> Rows:
-        return Rows(
-            columns={"image": state["image.average"], "label": state["label"]},
-            recipe={"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])},
-        )
+        averages = {name: state[f"{name}.average"] for name in self.learn if name != "rate"}
+        recipe = {"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"])}
+        return table.rows(self.params, {**state, **averages}, recipe)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         return unrolled_cost(
@@ -167,4 +170,5 @@ class FTD(Method):
             budget,
             steps=self.syn_steps,
             size=self.batch_syn,
+            params=self.params,
         )
