@@ -148,20 +148,23 @@ class Bench:
 
         return under
 
-    def gradient(self, method: Method, dtype: str) -> torch.Tensor:
+    def gradient(self, method: Method, dtype: str, res: Resources) -> torch.Tensor:
         """The gradient of the kept images in the first step, in some precision."""
-        state, batch = self.start(method), method.draw(self.real, Seeds(0).at("step", 0), {}, 0)
+        state = self.start(method)
         with Plan(device=self.plan.device, threads=self.plan.threads, dtype=dtype).applied():
-            batch = method.draw(self.real, Seeds(0).at("step", 0), {}, 0)
+            batch = method.draw(self.real, Seeds(0).at("step", 0), res, 0)
             leaf = state["image"].clone().requires_grad_()
             net = {f"net.{name}": v for name, v in batch["net"].items()} if "net.body.0.weight" in state else {}
             return torch.autograd.grad(method.loss({**state, **net, "image": leaf}, batch), leaf)[0].flatten()
 
-    def cosine(self, method: Method) -> Callable[[], float]:
+    def cosine(self, method: Method, res: Resources | None = None) -> Callable[[], float]:
         """Between the gradients in the plan's precision and in float32."""
-        return lambda: float(
-            torch.cosine_similarity(self.gradient(method, self.plan.dtype), self.gradient(method, "float32"), dim=0)
-        )
+
+        def measured() -> float:
+            half, full = (self.gradient(method, dtype, res or {}) for dtype in (self.plan.dtype, "float32"))
+            return float(torch.cosine_similarity(half, full, dim=0))
+
+        return measured
 
 
 def dm(b: Bench) -> Pair:
@@ -252,7 +255,8 @@ def idc(b: Bench) -> Pair:
     def twin() -> None:
         official_matching.idc_step(b.source, kept, optimiser, net=b.fresh(), **how)
 
-    return Pair(twin, b.stepping(dataclasses.replace(method, outer=1), IPC), macs, 200_000)
+    method = dataclasses.replace(method, outer=1)
+    return Pair(twin, b.stepping(method, IPC), macs, 200_000, b.cosine(method))
 
 
 def idm(b: Bench) -> Pair:
@@ -265,9 +269,8 @@ def idm(b: Bench) -> Pair:
     def twin() -> None:
         official_matching.idm_step(b.source, kept, optimiser, net=b.fresh(), **how)
 
-    return Pair(
-        twin, b.stepping(dataclasses.replace(method, teach="kept"), IPC), b.net.macs * (10 * BATCH + 3 * 100), 20_000
-    )
+    method = dataclasses.replace(method, teach="kept")
+    return Pair(twin, b.stepping(method, IPC), b.net.macs * (10 * BATCH + 3 * 100), 20_000, b.cosine(method))
 
 
 def mtt(b: Bench) -> Pair:
@@ -283,7 +286,8 @@ def mtt(b: Bench) -> Pair:
     def twin() -> None:
         official_matching.mtt_step(b.fresh(), begin, goal, kept, state["target"], rate, optimiser, **how)
 
-    return Pair(twin, b.stepping(method, IPC, res=res), b.net.macs * 12 * UNROLLED * 10 * IPC, 5000)
+    macs = b.net.macs * 12 * UNROLLED * 10 * IPC
+    return Pair(twin, b.stepping(method, IPC, res=res), macs, 5000, b.cosine(method, res))
 
 
 def expert_of(begin: State, goal: State) -> State:
@@ -366,7 +370,12 @@ def measure(name: str, pair: Pair, plan: Plan, rounds: int) -> dict[str, Any]:
         "floor_seconds": 2 * pair.macs / max(product, convolution),
         "fraction_of_floor": 2 * pair.macs / max(product, convolution) / b,
     }
-    return {**found, **({"cosine": pair.cosine()} if pair.cosine and plan.dtype != "float32" else {})}
+    return {**found, **cosine_of(pair, plan)}
+
+
+def cosine_of(pair: Pair, plan: Plan) -> dict[str, float]:
+    """The cosine of the gradients, where the plan is not in float32 itself."""
+    return {"cosine": pair.cosine()} if pair.cosine and plan.dtype != "float32" else {}
 
 
 def ratio(name: str, a: list[float], b: list[float]) -> dict[str, Any]:
@@ -410,6 +419,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--again", action="store_true", help="measure pairs that have a row already")
+    parser.add_argument("--cosines", action="store_true", help="only the cosines of pairs that have a row already")
     parser.add_argument(
         "--twin", action="store_true", help="only the twin of one pair, once for every line that comes in"
     )
@@ -425,7 +435,11 @@ def main() -> None:
         for name in given.pairs.split(","):
             facts = environment(given.device)
             key = {"pair": name, "dtype": dtype, "threads": given.threads, "machine": facts.get("gpu", facts["cpu"])}
-            if rows.find(**key) and not given.again:
+            row = rows.find(**key)
+            if row and given.cosines:
+                rows.put({**row, **cosine_of(PAIRS[name](bench), plan)}, **key)
+                continue
+            if row and not given.again:
                 continue
             print(f"{name}, {dtype}, {given.threads} threads", flush=True)
             what = (PAIRS[name].__doc__ or "").rstrip(".")
