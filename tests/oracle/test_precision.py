@@ -13,6 +13,7 @@ from attar.distill.dc import DC
 from attar.distill.dcc import DCC
 from attar.distill.dm import DM
 from attar.distill.dsa import DSA
+from attar.distill.idc import IDC
 from attar.execute.pieces import features
 from attar.execute.plan import Plan
 from attar.match import gradients as gradient_matching
@@ -41,8 +42,10 @@ def images(method: Method, dtype: str) -> torch.Tensor:
         DC(batch=16, net=NET),
         DSA(batch=16, net=NET, augment="color_crop_cutout_flip_scale_rotate"),
         DCC(batch=16, net=NET),
+        IDC(batch=16, net=NET),
+        IDC(batch=16, net=NET, metric="l1"),
     ],
-    ids=lambda m: type(m).__name__,
+    ids=lambda m: f"{type(m).__name__}-{getattr(m, 'metric', 'cos')}",
 )
 def test_the_gradient_in_bfloat16_points_where_float32_does(method: Method) -> None:
     found = []
@@ -78,7 +81,7 @@ def test_means_are_not_rounded_to_half_precision() -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_derivatives_of_gradients_are_taken_in_float32(compiled: bool) -> None:
+def test_derivatives_of_cosines_of_gradients_are_taken_in_float32(compiled: bool) -> None:
     """With the real side's gradient as given, nothing of the kept side is rounded."""
     real = toy((20, 20), channels=3, size=(12, 12))
     net = net_of(NET, real)

@@ -37,6 +37,14 @@ class Measure:
         if self.metric not in METRICS:
             raise UsageError(f"metric '{self.metric}' is unknown; {nearest(self.metric, METRICS)}")
 
+    @property
+    def steady(self) -> bool:
+        """Whether derivatives of it keep their direction in half precision: a cosine of .998 to float32 or more.
+
+        Those of differences do. Cosines divide by the lengths of short rows, and theirs are at .985.
+        """
+        return self.metric != "cos"
+
     def names(self, net: Net, params: Params) -> list[str]:
         """The matched weights."""
         return [n for n in net.trainable if params[n].ndim >= self.least]
@@ -127,7 +135,8 @@ def class_distances(
 ) -> torch.Tensor:
     """Sum over classes of the distance between the gradients on kept and on real examples of the class.
 
-    In half precision only the real ones are: their gradient is not differentiated, and a mean over many.
+    Of a measure that is not steady, only the real ones are in half precision: their gradient is not differentiated, and a
+    mean over many.
 
     Args:
         real: [K, B, C, H, W]. image: [M, C, H, W], the kept ones. slot, share: [K, m], from :func:`slots`.
@@ -139,7 +148,7 @@ def class_distances(
         label = torch.full((), k, device=image.device)
         return lambda x: fast(class_distance)(net, params, x[slot[k]], share[k], label, target, measure)
 
-    with full(image.device) as usual:
+    with full(image.device, unless=measure.steady) as usual:
         return summed(image, (of_class(k) for k in range(len(real))))
 
 
