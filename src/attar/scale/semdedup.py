@@ -188,8 +188,9 @@ def closest(x: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     place, cosine = np.empty(len(x), np.int64), np.empty(len(x), np.float32)
     for a in range(0, len(x), height):
         like = x[a : a + height] @ now.T  # [B, C]
-        place[a : a + height] = like.argmax(1)
-        cosine[a : a + height] = like.max(1)
+        rows = slice(a, a + len(like))
+        place[rows] = like.argmax(1)
+        cosine[rows] = like[np.arange(len(like)), place[rows]]
     return place, cosine
 
 
