@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from attar.errors import UsageError
 from attar.execute import pairs, plan
 from attar.execute.compile import switched
 from attar.execute.plan import Plan
+from attar.execute.products import product
 
 METRICS = ("euclidean", "manhattan", "cosine")
 
@@ -135,3 +138,31 @@ def test_compiled_distances_to_a_point_agree_and_twins_are_at_zero() -> None:
             found = pairs.to_point(x, x[3])
         assert torch.allclose(found, pairs.to_point(x, x[3]), rtol=1e-5)
         assert found[3] == found[23] == 0
+
+
+LESS = """
+import torch
+from attar.execute import pairs
+x = torch.randn(6, 32).repeat_interleave(100, 0) + 0.01 * torch.randn(600, 32)
+plain = pairs.searched(x, x, 3)
+{set}
+found = pairs.closest(x, x, 3)
+assert all(torch.equal(p, q) for p, q in zip(plain, found))
+"""
+
+
+@pytest.mark.parametrize(
+    "set_", ["torch.set_float32_matmul_precision('medium')", "torch.backends.mkldnn.matmul.fp32_precision = 'bf16'"]
+)
+def test_products_in_less_than_float32_find_no_candidates(set_: str) -> None:
+    """Whichever of torch's two interfaces allows them."""
+    subprocess.run([sys.executable, "-c", LESS.format(set=set_)], check=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (300, 500, 129), (1000, 1, 20000), (0, 5, 3)])
+def test_a_product_is_one(shape: tuple[int, int, int]) -> None:
+    a, b, width = shape
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(a, width, generator=g), torch.randn(b, width, generator=g)
+    assert torch.allclose(product(x, y).double(), x.double() @ y.double().T, atol=1e-4 * width**0.5)
+    assert product(x, y).shape == (a, b)

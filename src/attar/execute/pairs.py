@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 from attar.errors import UsageError, nearest
 from attar.execute.compile import fast, on
 from attar.execute.precision import full
-from attar.execute.products import product
+from attar.execute.products import precise, product
 
 BLOCK = 1024
 """Rows and columns of one tile of distances."""
@@ -148,8 +148,7 @@ def searched(
 
 def _by_product(x: torch.Tensor, y: torch.Tensor, k: int, metric: str) -> bool:
     """Whether a matrix product finds candidates whose rounding can be reckoned with, and y is large enough for it."""
-    exact = x.device.type == "cpu" and torch.get_float32_matmul_precision() == "highest"
-    return exact and metric != "manhattan" and len(y) >= 4 * wide(k)
+    return x.device.type == "cpu" and precise() and metric != "manhattan" and len(y) >= 4 * wide(k)
 
 
 def wide(k: int) -> int:

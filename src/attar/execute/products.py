@@ -25,5 +25,13 @@ def product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return x @ y.T
 
 
+def precise() -> bool:
+    """Whether torch computes float32 products in float32; its settings may allow it less."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set by the newer of two interfaces, which the older one then refuses to tell
+        return False
+
+
 def _there() -> bool:
     return torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
