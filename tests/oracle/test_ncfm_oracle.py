@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -9,15 +10,19 @@ import torch
 from plain_matching import slopes
 from torch.nn.functional import cross_entropy
 
+import attar.testing
 from attar.augment import idc
 from attar.budget import Budget
 from attar.distill.ncfm import NCFM, characteristic
 from attar.errors import UsageError
+from attar.match import sampler as sampling
+from attar.match.sampler import first
 from attar.nets.fit import net_of
 from attar.params import tiles
 from attar.run import Descent
 from attar.seeds import Seeds
 from attar.testing.toys import toy
+from attar.testing.trial import method_of
 
 F = 40
 
@@ -168,7 +173,76 @@ def test_what_is_stored_is_in_the_range_of_pictures_and_decodes_to_the_rows() ->
     assert torch.allclose(real.pixels(rows.columns["image"]), tiles.decode(state["image"], 2), atol=1e-5)
 
 
+def plain_sampler(sampler: dict) -> torch.nn.Sequential:
+    """The sampling network out of torch's modules."""
+    layers: list[torch.nn.Module] = []
+    for i in range(3):
+        width = len(sampler[f"sampler.{i}.bias"])
+        line, norm = torch.nn.Linear(width, width).double(), torch.nn.BatchNorm1d(width).double()
+        with torch.no_grad():
+            for module, names in ((line, ("weight", "bias")), (norm, ("scale", "shift"))):
+                for own, name in zip((module.weight, module.bias), names):
+                    own.copy_(sampler[f"sampler.{i}.{name}"])
+        layers += [line, norm, torch.nn.LeakyReLU(0.2) if i < 2 else torch.nn.Tanh()]
+    return torch.nn.Sequential(*layers)
+
+
+def test_images_descend_what_the_sampler_climbs(make_problem) -> None:
+    """Loss and both gradients against modules, with real images that see the frequencies too."""
+    p = make_problem()
+    _, state, batch = setting(p)
+    method = NCFM(net=p.spec, frequencies=16 * 9, sampler=True)
+    width = batch["frequencies"].shape[1]
+    g = torch.Generator().manual_seed(2)
+    state |= {n: v.double() + 0.1 * torch.randn(v.shape, generator=g) for n, v in first(width, Seeds(3)).items()}
+    noise = torch.randn(method.learnable, width, generator=g, dtype=torch.float64)
+    seen = torch.nn.functional.normalize(torch.randn(p.classes, 5, width, generator=g, dtype=torch.float64), dim=2)
+    leaves = {n: state[n].clone().requires_grad_() for n in method.learn}
+    loss = method.loss({**state, **leaves}, {**batch, "noise": noise, "seen": seen})
+    grads = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values()))))
+    net, image = plain_sampler(state), state["image"].clone().requires_grad_()
+    t = net(noise)
+    target = torch.stack([torch.stack([(f @ t.T).cos().mean(0), (f @ t.T).sin().mean(0)]) for f in seen], 1)
+    plain = plain_loss(p, method, state, {**batch, "frequencies": t, "target": target}, image)
+    assert torch.allclose(loss, plain, rtol=1e-8)
+    plain.backward()
+    assert torch.allclose(grads["image"], image.grad, rtol=1e-5, atol=1e-7 * float(image.grad.abs().max()))
+    for i in range(3):
+        for module, names in ((net[3 * i], ("weight", "bias")), (net[3 * i + 1], ("scale", "shift"))):
+            for own, name in zip((module.weight, module.bias), names):
+                assert torch.allclose(
+                    grads[f"sampler.{i}.{name}"], -own.grad, rtol=1e-5, atol=1e-8 * float(loss.detach())
+                )
+    assert float(grads["sampler.0.weight"].norm()) > 0
+
+
+@pytest.mark.parametrize("check", ["same_seed_same_bytes", "resume_same_bytes", "several_budgets", "artifact_opens"])
+def test_with_the_sampler_it_passes_what_a_method_must(check: str) -> None:
+    attar.testing.CHECKS[check](dataclasses.replace(method_of("ncfm"), sampler=True, frequencies=64))
+
+
+def test_the_sampler_finds_larger_gaps_than_chance() -> None:
+    """With the kept images standing still, the loss that it climbs grows."""
+    real = toy((9, 7), channels=3, size=(8, 8))
+    method = NCFM(
+        net="convnet:width=8:depth=1", batch=7, frequencies=256, sampler=True, lr_sampler=0.05, experts=1, epochs=1
+    )
+    state = method.init(real, Budget(ipc=1), Seeds(0), {})
+    for name, opt in method.learned(state).items():
+        state |= opt.slots(name, state[name])
+    expert = method.needs()[0]
+    res = {"expert-0": expert.init(real, None, Seeds(1), {})}
+    batches = [method.draw(real, Seeds(0).at("step", t), res, t) for t in range(3)]
+    before = sum(float(method.loss(state, b)) for b in batches)
+    descent = Descent(method, 40, losses=[[]])
+    for t in range(40):
+        state = descent(state, method.loss, method.draw(real, Seeds(0).at("step", t), res, t), sampling.NAMES)
+    assert sum(float(method.loss(state, b)) for b in batches) > 1.05 * before
+
+
 def test_impossible_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="frequencies=16 leave the sampler"):
+        NCFM(sampler=True, frequencies=16)
     for how, word in (({"alpha": 1.5}, "alpha=1.5"), ({"epochs": 0}, "epochs=0"), ({"augment": "blur"}, "blur")):
         with pytest.raises(UsageError, match=word):
             NCFM(**how)

@@ -7,8 +7,10 @@ f of real and of kept images at random frequencies t, under networks on the line
     phi(t) = mean_i exp(i <t, f(A(x_i))>),   t ~ N(0, I)
     loss = 300 sum_k mean_t sqrt( alpha (|phi_r| - |phi_s|)^2 + (1 - alpha) 2 (|phi_r| |phi_s| - Re phi_r conj(phi_s)) )
 
-With alpha = 1/2 the root is |phi_r - phi_s| / sqrt 2. A second update of each step lowers the cross entropy of the kept images
-under a trained network. Stored images hold factor x factor tiles, as in IDC, and stay in [0, 1].
+With alpha = 1/2 the root is |phi_r - phi_s| / sqrt 2. With ``sampler`` a small network turns noise into frequencies and learns
+where the two differ most, climbing the loss that the images descend: the minmax of the title. A second update of each step
+lowers the cross entropy of the kept images under a trained network. Stored images hold factor x factor tiles, as in IDC, and
+stay in [0, 1].
 
 Cost: K batch + 6 M factor^2 forwards a step, and 2 F D for each of their features (F frequencies). The trained networks are
 experts, of which only the last snapshot is used. Differs from the official code: real images are drawn anew for every step
@@ -17,9 +19,10 @@ step; all classes make one step and not one each, with a rate sqrt K times as la
 zero but once in K steps there; the rate does not fall when the loss stands still, and there is no weight decay. 4096
 frequencies as in the released settings (the text says 1024). The networks are trained at a constant rate in batches of 256, each
 under one of DSA's transforms (there: the rate falls to a fifth at two thirds and at five sixths, batches of 128, half of them
-with cutmix). Left out: the learned sampling of frequencies, the minmax of the title, which all released settings switch off; the
-several layers of networks deeper than five blocks. The published accuracies are the best of 2000 epochs of AdamW in batches of
-128; users found less for one image per class and for Tiny-ImageNet.
+with cutmix). The sampler is off, as in the settings released first; it makes F / 16 frequencies, which there are repeated sixteen
+times (the same mean), makes one step for all classes and not one each, and has no weight decay. Left out: the several layers of
+networks deeper than five blocks. The published accuracies are the best of 2000 epochs of AdamW in batches of 128; users found
+less for one image per class and for Tiny-ImageNet.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ from attar.augment import idc, siamese
 from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.pieces import FORWARD, features, piece_size, widened
+from attar.match import sampler as sampling
 from attar.match.layers import shares
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
 from attar.nets.build import build
@@ -51,6 +55,8 @@ from attar.seeds import Seeds
 
 SCALE = 300
 """What the official code multiplies the loss by."""
+REPEATS = 16
+"""How often the official code repeats each frequency that its sampler makes."""
 SMALLEST = 1e-12
 """Below it a squared difference has no root that could be differentiated."""
 
@@ -69,6 +75,10 @@ class NCFM(Method):
     "Weight of the amplitudes, from 0 to 1; the phases have the rest."
     lr_img: float = 0.001
     "Learning rate of the kept images for one class; all classes together take it times the root of their number."
+    sampler: bool = False
+    "Whether a network learns the frequencies at which the two differ most, a sixteenth as many."
+    lr_sampler: float = 0.001
+    "Its learning rate."
     calibrate: bool = True
     "Whether trained networks must recognise the kept images."
     factor: int = 2
@@ -103,18 +113,30 @@ class NCFM(Method):
         tiles.check(self.factor)
         siamese.parse(self.augment)
         positive(batch=self.batch, frequencies=self.frequencies, lr_img=self.lr_img, experts=self.experts)
+        positive(lr_sampler=self.lr_sampler)
+        if self.sampler and self.learnable < 2:
+            raise UsageError(
+                f"frequencies={self.frequencies} leave the sampler fewer than two; take {2 * REPEATS} or more"
+            )
         if not 0 <= self.alpha <= 1:
             raise UsageError(f"alpha={self.alpha} is not between 0 and 1; try 0.5")
         self.needs()  # the epochs are checked there
 
     @property
+    def learnable(self) -> int:
+        """How many frequencies the sampler makes."""
+        return math.ceil(self.frequencies / REPEATS)
+
+    @property
     def learn(self) -> dict[str, Opt]:
-        return {"image": Opt(kind="adamw", lr=self.lr_img, project=(0, 1))}
+        sampler = Opt(lr=self.lr_sampler, momentum=0.5)
+        image = Opt(kind="adamw", lr=self.lr_img, project=(0, 1))
+        return {"image": image, **(dict.fromkeys(sampling.NAMES, sampler) if self.sampler else {})}
 
     def learned(self, state: State) -> dict[str, Opt]:
         """``learn`` with the learning rate for all classes together; labels are sorted, the last is K - 1."""
         classes = int(state["label"][-1]) + 1
-        return {"image": Opt(kind="adamw", lr=self.lr_img * math.sqrt(classes), project=(0, 1))}
+        return {**self.learn, "image": Opt(kind="adamw", lr=self.lr_img * math.sqrt(classes), project=(0, 1))}
 
     def needs(self) -> tuple[Expert, ...]:
         return experts(self.experts, net=self.net, epochs=self.epochs, momentum=0.9, weight_decay=5e-4)
@@ -122,7 +144,12 @@ class NCFM(Method):
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         first = tiles.start(real, budget, seeds, kind=self.start, factor=self.factor)
         mean, std = real.channels()
-        return {"image": real.pixels(first["image"]).clamp(0, 1), "label": first["label"], "mean": mean, "std": std}
+        state = {"image": real.pixels(first["image"]).clamp(0, 1), "label": first["label"], "mean": mean, "std": std}
+        return {**state, **(sampling.first(self._width(real), seeds) if self.sampler else {})}
+
+    def _width(self, real: RealSet) -> int:
+        """Numbers of a feature."""
+        return Features(source="random", net=self.net).width(real)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         net, k = net_of(self.net, real), real.n_classes
@@ -138,36 +165,42 @@ class NCFM(Method):
         fresh = net.init(seeds.at("net"), device=real.device)  # for the buffers of batch norms, which an expert has not
         params = {**fresh, **{n: share * v + (1 - share) * end[n] for n, v in begin.items()}}
         f = normalize(features(net, params, x))  # [K B, D]
-        t = torch.randn(self.frequencies, f.shape[1], generator=seeds.generator("frequencies")).to(f.device)
-        parts = [characteristic(of_class, t) for of_class in f.unflatten(0, (k, self.batch))]
-        return {
-            "augment": ops,
-            "net": params,
-            "trained": {**fresh, **end},
-            "frequencies": t,
-            "target": torch.stack([part.mean(1) for part in parts], 1),  # [2, K, F]
-        }
+        nets = {"augment": ops, "net": params, "trained": {**fresh, **end}}
+        seen, count = f.unflatten(0, (k, self.batch)), self.learnable if self.sampler else self.frequencies
+        t = torch.randn(count, f.shape[1], generator=seeds.generator("frequencies")).to(f.device)
+        if self.sampler:
+            return {**nets, "noise": t, "seen": seen}
+        target = [characteristic(of_class, t).mean(1) for of_class in seen]
+        return {**nets, "frequencies": t, "target": torch.stack(target, 1)}  # [2, K, F]
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
-        """One matching and one calibrating update."""
+        """One matching update, in which the sampler climbs, and one calibrating update."""
         state = descend(state, self.loss, batch)
-        return descend(state, self.calibration, batch) if self.calibrate else state
+        return descend(state, self.calibration, batch, ("image",)) if self.calibrate else state
 
     def loss(self, state: State, batch: Batch) -> torch.Tensor:
-        target = batch["target"]  # [2, K, F]
+        t, target = self._compared(state, batch)  # [F, D], [2, K, F]
         net, x, share = self._view(state, batch, target.shape[1])
         f = normalize(widened(net.features(batch["net"], x, update=False)))  # [M f f, D]
         with torch.autocast(x.device.type, enabled=False):
-            found = share.T @ characteristic(f, batch["frequencies"])  # [2, K, F]
+            found = share.T @ characteristic(f, t)  # [2, K, F]
         length, wanted = (v.square().sum(0).add(SMALLEST).sqrt() for v in (found, target))  # [K, F]
         amplitude = (length - wanted).square()
         phase = 2 * (length * wanted - (found * target).sum(0))
         gap = self.alpha * amplitude + (1 - self.alpha) * phase
         return SCALE * gap.clamp(min=SMALLEST).sqrt().mean(1).sum()
 
+    def _compared(self, state: State, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The frequencies [F, D], and the real classes' characteristic functions there [2, K, F]."""
+        if not self.sampler:
+            return batch["frequencies"], batch["target"]
+        with torch.autocast(batch["noise"].device.type, enabled=False):
+            t = sampling.frequencies(sampling.climbing(state), batch["noise"])
+            return t, characteristic(batch["seen"], t).mean(2)
+
     def calibration(self, state: State, batch: Batch) -> torch.Tensor:
         """The cross entropy of the kept images under a trained network, a mean over each class, summed."""
-        net, x, share = self._view(state, batch, batch["target"].shape[1])
+        net, x, share = self._view(state, batch, len(batch["seen"]) if self.sampler else batch["target"].shape[1])
         logits = widened(net(batch["trained"], x, update=False))  # [M f f, K]
         label = state["label"].repeat_interleave(self.factor**2)
         return (cross_entropy(logits, label, reduction="none") * share.sum(1)).sum()
@@ -190,19 +223,21 @@ class NCFM(Method):
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         net, kept = net_of(self.net, real), budget.total(real.sizes, real.example_bytes)
         images, decoded = real.n_classes * self.batch, kept * self.factor**2
-        width = Features(source="random", net=self.net).width(real)
+        width, f = self._width(real), self.learnable if self.sampler else self.frequencies
+        learned = images * (width + 6.0 * f) + 20 * width**2 if self.sampler else 0.0
         active = max(decoded, piece_size(net, images, "cpu", most=FORWARD))
         return Cost(
             flops_per_step=2 * net.macs * (images + 6 * decoded)
-            + 2 * self.frequencies * width * (images + 3 * decoded),
+            + 2 * f * width * ((3 if self.sampler else 1) * images + 3 * decoded),
             memory=4 * real.example_bytes * (3 * images + 12 * decoded)
             + active * activation_bytes(net)
-            + 4 * self.frequencies * (width + max(3 * self.batch, 5 * decoded))
+            + 4 * f * (width + max(3 * self.batch, 5 * decoded))
+            + 4 * learned
             + 16 * net.n_parameters,
         )
 
 
 def characteristic(f: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-    """exp(i <t, f>) as cosine and sine: f [B, D], t [F, D] -> [2, B, F]."""
+    """exp(i <t, f>) as cosine and sine: f [..., B, D], t [F, D] -> [2, ..., B, F]."""
     angle = f @ t.T
     return torch.stack([angle.cos(), angle.sin()])
