@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from attar.nets.layers import Chain, Norm, norm_layer, too_small
+from attar.nets.layers import Chain, Norm, first_convolution, grown, norm_layer, too_small
 
 # filters, kernel, whether a pooling follows
 BLOCKS = ((128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True))
@@ -27,16 +27,16 @@ class AlexNet(Chain):
 
     def __init__(self, *, channels: int, size: tuple[int, int], classes: int, norm: Norm = "none") -> None:
         super().__init__()
-        extra = 4 if channels == 1 else 0
-        h, w = size[0] + extra, size[1] + extra
+        h, w = grown(channels, size)
         if min(h, w) < 8:
-            raise too_small("AlexNet", size, 8 - extra)
+            raise too_small("AlexNet", size, 8 - (h - size[0]))
         layers: list[nn.Module] = []
         width = channels
-        for block, (filters, kernel, pooled) in enumerate(BLOCKS):
-            padding = kernel // 2 + (extra // 2 if block == 0 else 0)
+        for filters, kernel, pooled in BLOCKS:
             layers += [
-                nn.Conv2d(width, filters, kernel, padding=padding),
+                nn.Conv2d(width, filters, kernel, padding=kernel // 2)
+                if layers
+                else first_convolution(width, filters, kernel),
                 *norm_layer(norm, (filters, h, w)),
                 nn.ReLU(),
             ]

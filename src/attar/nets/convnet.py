@@ -10,13 +10,18 @@ from __future__ import annotations
 from torch import nn
 
 from attar.errors import UsageError
-from attar.nets.layers import Act, Chain, Norm, Pool, activation, norm_layer, pooling, too_small
-
-
-def grown(channels: int, size: tuple[int, int]) -> tuple[int, int]:
-    """The sides after the first convolution, whose padding is 3 for images of one channel, else 1."""
-    extra = 4 if channels == 1 else 0
-    return size[0] + extra, size[1] + extra
+from attar.nets.layers import (
+    Act,
+    Chain,
+    Norm,
+    Pool,
+    activation,
+    first_convolution,
+    grown,
+    norm_layer,
+    pooling,
+    too_small,
+)
 
 
 def default_depth(channels: int, size: tuple[int, int]) -> int:
@@ -63,9 +68,8 @@ class ConvNet(Chain):
             raise too_small(f"a ConvNet of depth {depth}", size, smallest, "lower depth or set pool=none")
         layers: list[nn.Module] = []
         for block in range(depth):
-            first = block == 0
             layers += [
-                nn.Conv2d(channels if first else width, width, 3, padding=3 if first and channels == 1 else 1),
+                first_convolution(channels, width, 3) if block == 0 else nn.Conv2d(width, width, 3, padding=1),
                 *norm_layer(norm, (width, h, w)),
                 activation(act),
                 *pooling(pool),

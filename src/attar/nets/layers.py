@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from attar.errors import UsageError
 
@@ -13,6 +14,8 @@ Norm = Literal["none", "batch", "layer", "instance", "group"]
 Act = Literal["relu", "sigmoid", "leaky", "swish"]
 Pool = Literal["none", "max", "avg"]
 
+BORDER = 2
+"""Zeros on every side of an image of one channel."""
 GROUPS = 4
 """Groups of the norm ``group``."""
 ACTIVATIONS = (nn.ReLU, nn.Sigmoid, nn.LeakyReLU, nn.SiLU)
@@ -50,6 +53,35 @@ class Chain(Classifier):
             if isinstance(part, ACTIVATIONS):
                 maps.append(x)
         return maps, x.flatten(1)
+
+
+class Bordered(nn.Conv2d):
+    """A convolution of images of one channel with a border of zeros around them; its own padding is half its kernel.
+
+    The sum is that of a convolution with so much more padding. But oneDNN takes ten times as long for the weight gradient
+    where the padding is more than half the kernel (bfloat16, 25 images of 28 x 28, padding 3: 7.5 ms, with a border 0.7).
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """[B, 1, H, W] -> [B, C', H + 2 BORDER, W + 2 BORDER]."""
+        x = pad(input, (BORDER,) * 4)
+        if not torch.compiler.is_compiling():
+            return super().forward(x)
+        # One channel tells nobody that channels come last; an empty second one does, which spares copies of what follows.
+        x, weight = pad(x, (0,) * 4 + (0, 1)), pad(self.weight, (0,) * 4 + (0, 1))
+        return self._conv_forward(x.contiguous(memory_format=torch.channels_last), weight, self.bias)
+
+
+def first_convolution(channels: int, filters: int, kernel: int) -> nn.Conv2d:
+    """The first layer of the dataset-condensation networks: images of one channel get a border, which makes 28 pixels 32."""
+    kind = Bordered if channels == 1 else nn.Conv2d
+    return kind(channels, filters, kernel, padding=kernel // 2)
+
+
+def grown(channels: int, size: tuple[int, int]) -> tuple[int, int]:
+    """The sides after :func:`first_convolution`."""
+    extra = 2 * BORDER if channels == 1 else 0
+    return size[0] + extra, size[1] + extra
 
 
 def norm_layer(name: Norm, shape: tuple[int, int, int]) -> list[nn.Module]:

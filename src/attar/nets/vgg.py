@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from attar.nets.convnet import grown
-from attar.nets.layers import Chain, Norm, norm_layer, too_small
+from attar.nets.layers import Chain, Norm, first_convolution, grown, norm_layer, too_small
 
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 """Filters of the convolutions between two poolings."""
@@ -35,8 +34,8 @@ class VGG11(Chain):
         width = channels
         for stage in STAGES:
             for filters in stage:
-                padding = 3 if channels == 1 and not layers else 1
-                layers += [nn.Conv2d(width, filters, 3, padding=padding), *norm_layer(norm, (filters, h, w)), nn.ReLU()]
+                conv = nn.Conv2d(width, filters, 3, padding=1) if layers else first_convolution(channels, filters, 3)
+                layers += [conv, *norm_layer(norm, (filters, h, w)), nn.ReLU()]
                 width = filters
             layers.append(nn.MaxPool2d(2))
             h, w = h // 2, w // 2
