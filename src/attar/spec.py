@@ -75,6 +75,5 @@ def _typed(where: str, text: str, hint: Any) -> Any:
     try:
         return hint(text)
     except ValueError:
-        kind = {int: "a whole number", float: "a number"}.get(hint, f"of type {hint.__name__}")
         apart = "; settings are parted by colons, as in name:key=value:key=value" if "=" in text else ""
-        raise UsageError(f"{where}={text} is not {kind}{apart}") from None
+        raise UsageError(f"{where}={text} is not of type {hint.__name__}{apart}") from None

@@ -168,7 +168,9 @@ def test_parts_compile_whole(make_problem, monkeypatch: pytest.MonkeyPatch) -> N
     eager = gradients(ours, w)
     torch._dynamo.reset()  # functions that other tests compiled often are not compiled again
     counters.clear()
-    capture = functools.lru_cache(lambda fn: torch.compile(fn, dynamic=False, backend="aot_eager", fullgraph=True))
+    capture = functools.lru_cache(
+        lambda fn, varied: torch.compile(fn, dynamic=varied, backend="aot_eager", fullgraph=True)
+    )
     monkeypatch.setattr(compiling, "_compiled", capture)
     with compiling.switched(True), dynamo.patch(suppress_errors=False):
         captured = gradients(ours, w)
