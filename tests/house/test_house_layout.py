@@ -77,6 +77,8 @@ def test_nothing_that_is_read_is_executed(path: Path) -> None:
 @pytest.mark.parametrize("path", files(), ids=name_of)
 def test_no_file_speaks_to_the_network_by_itself(path: Path) -> None:
     for line, module in foreign(path):
+        if (name_of(path), module) == ("execute/cluster.py", "socket"):  # knocks at the cluster that the user named
+            continue
         assert module not in NETWORK and module.split(".")[0] not in NETWORK, f"line {line} imports {module}"
 
 

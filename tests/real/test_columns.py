@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pyarrow as pa
 import torch
 from real_makers import pictures, write_parquet
@@ -49,3 +51,16 @@ def test_fingerprints_see_columns_names_and_pixels(tmp_path):
         )
         prints.add(load(path).train.fingerprint)
     assert len(prints) == 4
+
+
+def test_a_set_is_pickled_with_its_pixels_apart_which_nobody_copies(tmp_path):
+    write_parquet(tmp_path / "train.parquet", pictures(4), [0, 1, 0, 1])
+    real, apart = load(tmp_path).train, []
+    assert real.sizes  # what is derived is not sent
+    sent = pickle.dumps(real, protocol=5, buffer_callback=apart.append)
+    assert any(len(b.raw()) == real.images.numel() for b in apart)
+    there = pickle.loads(sent, buffers=[bytes(b.raw()) for b in apart])  # noqa: S301
+    assert "classes" not in vars(there)
+    assert torch.equal(there.draw(torch.arange(len(real))), real.draw(torch.arange(len(real))))
+    assert (there.fingerprint, there.sizes, there.space) == (real.fingerprint, real.sizes, real.space)
+    assert there.table.equals(real.table) and torch.equal(there.ids, real.ids)

@@ -12,29 +12,9 @@ from scale_kit import content, rows, select, written
 from attar.cli.main import run
 from attar.scale import cluster
 
-ray = pytest.importorskip("ray", reason="the package ray is not installed")
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """Two nodes of one core each on this machine."""
-    from ray.cluster_utils import Cluster
-
-    made = Cluster()
-    try:
-        for _ in range(2):
-            made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        ray.init(address=made.address, log_to_driver=False, logging_level="error")
-    except Exception as e:  # Ray gives a node so many seconds to start, which a busy machine may not keep
-        made.shutdown()
-        pytest.skip(f"Ray could not start two nodes here: {type(e).__name__} {e}")
-    yield made
-    ray.shutdown()
-    made.shutdown()
-
 
 def test_two_nodes_write_what_one_worker_writes_though_one_of_them_is_lost(
-    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ray_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = written(tmp_path / "in", rows(), shards=5)
     settings: dict[str, Any] = {"m": {"epochs": 1}}
@@ -45,8 +25,8 @@ def test_two_nodes_write_what_one_worker_writes_though_one_of_them_is_lost(
     def losing(self: cluster.Cluster, step: str, units: Any) -> Iterator[int]:
         for unit in plain(self, step, units):
             if step == "el2n.0000" and not lost:
-                node = next(iter(nodes.worker_nodes))
-                nodes.remove_node(node, allow_graceful=False)
+                node = next(iter(ray_nodes.worker_nodes))
+                ray_nodes.remove_node(node, allow_graceful=False)
                 lost.append(step)
             yield unit
 
@@ -57,7 +37,7 @@ def test_two_nodes_write_what_one_worker_writes_though_one_of_them_is_lost(
     assert manifest["workers"]["on"] == "ray" and manifest["memory"]["peak"] > 0
 
 
-def test_errors_of_tasks_arrive_as_sentences(nodes: Any, tmp_path: Path) -> None:
+def test_errors_of_tasks_arrive_as_sentences(ray_nodes: Any, tmp_path: Path) -> None:
     from attar.errors import DataError
 
     found = rows(n=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,17 @@ class RealSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields, pixels as an array: pickled apart (protocol 5), processes can share them and none copies them."""
+        state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return state if self.images is None else {**state, "images": self.images.numpy(force=True)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        images = state["images"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pixels that cannot be written to, as nobody does
+            self.__dict__.update(state, images=None if images is None else torch.from_numpy(images))
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attar.execute import crew
+from attar.execute import cluster, crew
 from attar.execute.identity import describe, files, key
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress
@@ -21,7 +21,7 @@ from attar.real.realset import RealSet
 from attar.resources.resource import Resource, needed
 from attar.run import run
 
-TENSORS = "tensors.safetensors"
+TENSORS, FACTS = "tensors.safetensors", "facts.json"
 
 
 def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> dict[str, State]:
@@ -40,17 +40,38 @@ def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progres
 
 
 def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> None:
-    """Makes those that the cache lacks, as many at the same time as the plan has threads."""
+    """Makes those that the cache lacks: on a Ray cluster, or here as many at the same time as the plan has threads."""
     missing = [r for r in resources if not _place(r, identify(r, real, seed, plan)).exists()]
-    if len(missing) < 2 or plan.threads < 2 or plan.device != "cpu":
+    if len(missing) < 2:
         return
+    total, label = sum(r.length(real) for r in missing), f"{missing[0].name} to {missing[-1].name}"
+    if cluster.at_hand() and plan.device in ("cpu", "cuda"):
+        shared, gpus = (real, seed, plan), int(plan.device == "cuda")
+        done = cluster.done(_sent_back, shared, missing, gpus=gpus, progress=progress, label=label, total=total)
+        for number, files_of in done:
+            _keep(_place(missing[number], identify(missing[number], real, seed, plan)), files_of)
+    elif plan.threads > 1 and plan.device == "cpu":
 
-    def one(resource: Resource, shown: Progress) -> None:
-        made(resource, real, {}, seed=seed, plan=plan, progress=shown)
+        def one(resource: Resource, shown: Progress) -> None:
+            made(resource, real, {}, seed=seed, plan=plan, progress=shown)
 
-    total = sum(r.length(real) for r in missing)
-    label = f"{missing[0].name} to {missing[-1].name}"
-    crew.done([partial(one, r) for r in missing], workers=plan.threads, progress=progress, label=label, total=total)
+        crew.done([partial(one, r) for r in missing], workers=plan.threads, progress=progress, label=label, total=total)
+
+
+def _sent_back(shared: tuple[RealSet, int, Plan], resource: Resource, progress: Progress) -> dict[str, bytes]:
+    """Makes a resource on another machine: the files of its folder, for those who do not see that machine's cache."""
+    real, seed, plan = shared
+    made(resource, real, {}, seed=seed, plan=plan, progress=progress)
+    folder = _place(resource, identify(resource, real, seed, plan))
+    return {name: (folder / name).read_bytes() for name in (TENSORS, FACTS)}
+
+
+def _keep(folder: Path, files_of: dict[str, bytes]) -> None:
+    """Puts a resource that another machine made into the cache; where the cache is shared, it is there."""
+    if _load(folder) is None:
+        with atomic.folder(folder, replace=True) as tmp:
+            for name, content in files_of.items():
+                atomic.write_new(tmp / name, content)
 
 
 def alone(resource: Resource, plan: Plan) -> Plan:
@@ -131,7 +152,7 @@ def _build(
     facts = {"identity": identity, "seconds": outcome.seconds, "sha256": tensors.digest(data)}
     with atomic.folder(folder, replace=True) as tmp:
         atomic.write_new(tmp / TENSORS, data)
-        atomic.write_new(tmp / "facts.json", atomic.json_bytes(facts))
+        atomic.write_new(tmp / FACTS, atomic.json_bytes(facts))
     return tensors.mapped(folder / TENSORS)  # as whoever finds it in the cache gets it, in the same order
 
 
@@ -153,6 +174,6 @@ def _load(folder: Path) -> State | None:
 def _facts(folder: Path) -> dict[str, Any]:
     """What was noted of a resource; nothing where it is not there."""
     try:
-        return json.loads((folder / "facts.json").read_bytes())
+        return json.loads((folder / FACTS).read_bytes())
     except (OSError, ValueError):
         return {}

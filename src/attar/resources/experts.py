@@ -4,9 +4,10 @@ Cazenavette, Wang, Torralba, Efros and Zhu, "Dataset Distillation by Matching Tr
 learning rate .01, batches of 256, the siamese transforms of DSA with parameters of its own for every image. With ``rho`` above
 0 they look for flat valleys (:mod:`attar.resources.flat`), as those of FTD (Du, Jiang, Tan, Zhou and Li, CVPR 2023).
 
-Each expert is a resource by itself, made by one thread beside others: it is resumed and cached apart, and a method that asks
-for more experts than before has the first ones already. Its cache key holds the data's fingerprint and normalisation, so no
-expert of other data is ever found.
+Each expert is a resource by itself, made by one thread beside others, or by a machine of a Ray cluster where the process
+belongs to one (:mod:`attar.execute.cluster`): it is resumed and cached apart, and a method that asks for more experts than
+before has the first ones already. Its cache key holds the data's fingerprint and normalisation, so no expert of other data is
+ever found.
 
 A snapshot is the difference from the first weights in float16: half of the bytes, and about 2^-12 of the difference as error,
 where float16 weights would lose the small steps of late epochs.
