@@ -1,7 +1,8 @@
-"""k-center in two rounds beside both rounds by plain loops, and one part beside the method in memory."""
+"""k-center in rounds beside the same rounds by plain loops, and one part beside the method in memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from scale_kit import kept_ids, rows, select, written
 
 from attar import chance
 from attar.errors import UsageError
-from attar.scale.kcenter import KCenter
+from attar.scale import scatter
+from attar.scale.kcenter import KCenter, rounds
 from attar.scale.shards import Columns, Shard
 from attar.scale.work import Job
 from attar.select.kcenter import central, farthest_first
@@ -54,8 +56,41 @@ def test_picks_are_those_of_two_rounds(tmp_path: Path, monkeypatch: pytest.Monke
     assert kept_ids(tmp_path / "out") == set(ids[picks].tolist())
 
 
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_picks_that_are_too_many_for_one_union_are_united_in_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Fifteen parts, whose picks are united two and three at a time, and again, each union from the mean of its rows."""
+    monkeypatch.setattr("attar.scale.scatter.CHUNK", 40 * 4)
+    monkeypatch.setattr("attar.scale.blocks.BLOCK", 4 * 16)
+    monkeypatch.setattr("attar.scale.kcenter.UNION", 75 * 4)
+    found = rows()
+    select(written(tmp_path / "in", found), tmp_path / "out", "kcenter", {"rows": 25}, m={"share": share})
+    order = np.argsort(found["id"])
+    ids, x = found["id"][order], found["embedding"][order].astype(np.float64)
+    parts = -(-600 // scatter.chunk_rows(4))
+    part = (chance.keys(ids, chance.number(0, "part")) % np.uint64(parts)).astype(np.int64)
+    # rows that each stands for, and its picks
+    sets = [
+        (np.flatnonzero(part == m), _inside(x, np.flatnonzero(part == m), math.ceil(25 * share))) for m in range(parts)
+    ]
+    each, levels = min(math.ceil(25 * share), -(-600 // parts)), 1
+    while len(sets) > 1:
+        after = -(-len(sets) // max(2, 75 // each))
+        groups = [sets[g * len(sets) // after : (g + 1) * len(sets) // after] for g in range(after)]
+        sets = [_united(x, group, 25) for group in groups]
+        each, levels = 25, levels + 1
+    assert levels >= 3
+    assert ranked(tmp_path / "out") == ids[np.array(sets[0][1])].tolist()
+
+
+def _united(x: np.ndarray, group: list[tuple[np.ndarray, list[int]]], k: int) -> tuple[np.ndarray, list[int]]:
+    rows, union = np.concatenate([r for r, _ in group]), np.sort(np.concatenate([p for _, p in group]))
+    return rows, union[greedy(x[union], min(k, len(union)), x[rows].mean(0))].tolist()
+
+
 def _inside(x: np.ndarray, rows: np.ndarray, k: int) -> list[int]:
-    return rows[greedy(x[rows], k, x[rows].mean(0))].tolist()
+    return rows[greedy(x[rows], min(k, len(rows)), x[rows].mean(0))].tolist()
 
 
 def test_one_part_is_the_method_in_memory(tmp_path: Path) -> None:
@@ -106,9 +141,17 @@ def test_the_estimate_counts_the_shards_once() -> None:
             return super().__iter__()
 
     shards = Counted(Shard(f"{i}.parquet", 1, 10**6, "", 0) for i in range(1000))
-    facts: dict[str, Any] = {"method": "kcenter", "settings": {}, "budget": {}, "balanced": False, "seed": 0}
+    facts: dict[str, Any] = {
+        "method": "kcenter",
+        "settings": {"share": 1.0},
+        "budget": {},
+        "balanced": False,
+        "seed": 0,
+    }
     job = Job(**facts, columns=Columns(), shards=shards, pieces=(), width=512, moments=False)
     parts = -(-(10**9) // (2**22 // 512))
-    wanted = 4 * 4 * 2**22 + 8 * 512 + parts * 100 * (16 * 512 + 32)
+    united = 2**24 // (100 * 512)
+    assert rounds(job, 100) == [parts, -(-parts // united), 2, 1]
+    wanted = 4 * 4 * 2**22 + 8 * 512 + united * 100 * (16 * 512 + 32)
     assert KCenter().worker_bytes(job, 0, 100) == wanted
     assert Counted.looks == 1

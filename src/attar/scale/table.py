@@ -23,7 +23,7 @@ METHODS: dict[str, tuple[type, str]] = {
     "random": (Random, "random rows, the baseline to beat"),
     "score": (Score, "by a score column, with a rule"),
     "el2n": (EL2N, "by the error of a linear head, averaged over its epochs, with a rule"),
-    "kcenter": (KCenter, "farthest-first cover, in two rounds"),
+    "kcenter": (KCenter, "farthest-first cover, in rounds"),
     "semdedup": (SemDeDup, "without rows that are nearly the same as another"),
 }
 """Name -> class and one line."""
