@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from scale_kit import Here, content, rows, select, written
 
 from attar.errors import DataError, ResourceError
 from attar.io import atomic
-from attar.scale import local, output, semdedup
+from attar.scale import local, output, semdedup, spent
 from attar.scale import run as running
 from attar.scale.parts import Parts
 from attar.scale.stage import Stage
@@ -251,3 +252,35 @@ def test_parts_without_rows_have_no_picks(tmp_path: Path, monkeypatch: pytest.Mo
     found = rows(n=20)
     manifest = select(written(tmp_path / "in", found, group=5), tmp_path / "out", "kcenter", {"rows": 6})
     assert manifest["kept"]["rows"] == 6
+
+
+class Killed(BaseException):
+    """Ends a call."""
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_manifest_tells_what_all_calls_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: list[tuple[str, int]], killed: bool
+) -> None:
+    """Of a call that was killed what it noted last; of one that ended by an error all."""
+    source, out, plain = written(tmp_path / "in", rows()), tmp_path / "out", Here.run
+
+    def slow(self: Here, step: str, units: Sequence[int]) -> Iterator[int]:
+        for unit in plain(self, step, units):
+            time.sleep(0.1)
+            if (step, unit) == ("el2n.0002", 1):
+                raise Killed
+            yield unit
+
+    monkeypatch.setattr(spent, "EVERY", 0.0 if killed else 1e9)
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        patch.setattr(Here, "run", slow)
+        if killed:
+            patch.setattr(spent.Spent, "whatever_happens", lambda self: contextlib.nullcontext())
+        select(source, out, "el2n", {"rows": 60}, m={"epochs": 3})
+    (path,) = (tmp_path / "out.attar-run").glob("job-*/spent.json")
+    before, units = json.loads(path.read_text()), len(here) - 1
+    assert 0 < 0.1 * units < before["mapped"] <= before["seconds"]
+    manifest = select(source, out, "el2n", {"rows": 60}, m={"epochs": 3})
+    assert before["mapped"] < manifest["workers"]["seconds"] <= manifest["seconds"]
+    assert before["seconds"] < manifest["seconds"]

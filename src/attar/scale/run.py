@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
 import platform
 import shutil
@@ -29,7 +28,8 @@ from attar.scale import census, memory, output, shards
 from attar.scale.parts import SHARED
 from attar.scale.radix import COUNTS
 from attar.scale.shards import Columns
-from attar.scale.stage import Executor, Stage
+from attar.scale.spent import Spent
+from attar.scale.stage import Stage
 from attar.scale.table import METHODS, find
 from attar.scale.work import JOB, SURVEY, Job, Work, load
 
@@ -97,7 +97,7 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
     Raises:
         AttarError: one sentence; finished parts are kept.
     """
-    began = time.time()
+    began = time.monotonic()
     if request.method.__class__ is not METHODS[request.name][0]:
         raise UsageError(f"the settings are of another method than '{request.name}'")
     atomic.recover(request.out)
@@ -126,11 +126,12 @@ def _made(request: Request, job: Job, identity: str, began: float, progress: Pro
     """Does the job, or goes on with it, and writes its folder; gives the manifest."""
     work = Work(claimed(request.running, job))
     with executor(request, work) as workers:
-        stage = Stage(work, workers, memory.parsed(request.reading.memory), most(request.reading), progress)
-        chosen(request, stage)
-        stage.map(output.KEEP, stage.pieces, "kept rows")
-        spent = _spent(work, time.time() - began, workers)
-        output.assemble(work, request.out, manifest_of(request, work, identity, spent, stage))
+        spent = Spent(work.folder, began, lambda: getattr(workers, "peak", 0))
+        with spent.whatever_happens():
+            stage = Stage(work, workers, memory.parsed(request.reading.memory), most(request.reading), progress, spent)
+            chosen(request, stage)
+            stage.map(output.KEEP, stage.pieces, "kept rows")
+            output.assemble(work, request.out, manifest_of(request, work, identity, spent.facts(), stage))
     return output.read(request.out)
 
 
@@ -308,14 +309,6 @@ def chosen(request: Request, stage: Stage) -> None:
     stage.share(output.CHOICE, numbers, {"names": sorted(numbers)})
 
 
-def _spent(work: Work, seconds: float, workers: Executor) -> dict[str, float]:
-    """Seconds and peak memory of this call and of those before it that were cut short."""
-    path = work.folder / "spent.json"
-    before = json.loads(path.read_text()) if path.is_file() else {"seconds": 0.0, "peak": 0}
-    peak = getattr(workers, "peak", 0)
-    return {"seconds": before["seconds"] + seconds, "peak": max(before["peak"], peak)}
-
-
 def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, float], stage: Stage) -> dict[str, Any]:
     """What was done."""
     job, kept = work.job, list(output.counts(work))
@@ -339,7 +332,7 @@ def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, fl
         "identity": identity,
         "seconds": round(spent["seconds"], 3),
         "memory": {"bound": stage.bound, "peak": int(spent["peak"])},
-        "workers": {"on": request.reading.on, "most": stage.asked},
+        "workers": {"on": request.reading.on, "most": stage.asked, "seconds": round(spent["mapped"], 3)},
         "environment": {
             "attar": __version__,
             "numpy": np.__version__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from attar.scale import memory
 from attar.scale.blocks import BLOCK
 from attar.scale.parts import SHARED
 from attar.scale.shards import BUFFER
+from attar.scale.spent import Spent
 from attar.scale.work import Work
 
 RESERVE = 24 * 10**6
@@ -39,11 +41,14 @@ class Stage:
     """One job, those who work for it, and its memory.
 
     Args:
-        work: the job. executor: who does the units. bound: bytes in all. workers: most of them. progress: is told.
+        work: the job. executor: who does the units. bound: bytes in all. workers: most of them. progress, spent: are told.
     """
 
-    def __init__(self, work: Work, executor: Executor, bound: int, workers: int, progress: Progress) -> None:
-        self.work, self.executor, self.bound, self.asked, self.progress = work, executor, bound, workers, progress
+    def __init__(
+        self, work: Work, executor: Executor, bound: int, workers: int, progress: Progress, spent: Spent
+    ) -> None:
+        self.work, self.executor, self.bound, self.asked = work, executor, bound, workers
+        self.progress, self.spent = progress, spent
         self.base, self.own = executor.first(), memory.resident(os.getpid())
         self.room(0, 0)
 
@@ -78,8 +83,12 @@ class Stage:
         if not missing:
             return
         self.progress.start(label, units, units - len(missing))
+        began = time.monotonic()
         for _ in self.executor.run(step, missing):
             self.progress.advance()
+            now = time.monotonic()
+            self.spent.note(now - began)
+            began = now
         self.progress.stop()
 
     @property
