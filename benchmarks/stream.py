@@ -90,7 +90,9 @@ def measured(words: list[str]) -> dict[str, Any]:
     if child.returncode:
         sys.exit(f"attar {' '.join(words)} failed: {answer['error']}")
     peak = max(peak, answer["peak_memory"])  # that of calls before, which were killed, is in the answer alone
-    return {"call_seconds": seconds, "seconds": answer["seconds"], "peak_memory": peak, "kept": answer["rows"]}
+    worked = json.loads((Path(answer["folder"]) / "manifest.json").read_text())["workers"]["seconds"]
+    took = {"call_seconds": seconds, "seconds": answer["seconds"], "worker_seconds": worked}
+    return {**took, "peak_memory": peak, "kept": answer["rows"]}
 
 
 def exponent(rows: Rows, name: str, sizes: list[int], how: dict[str, Any]) -> None:

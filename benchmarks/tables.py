@@ -16,6 +16,9 @@ from statistics import fmean, variance
 from typing import Any
 
 from attar import registry
+from attar.scale.shards import Columns, Shard
+from attar.scale.table import find
+from attar.scale.work import Job
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -178,6 +181,56 @@ def stream() -> str:
     return table(head, sorted(body, key=lambda line: line[0]))
 
 
+BILLION, CORES = 10**9, 256
+LARGE = {
+    "el2n, rule ccs, a tenth": ("el2n", 1.0, 13, 20),
+    "semdedup, half": ("semdedup", 1.5, 5, 292),
+    "kcenter, 1000 rows": ("kcenter", 1.0, 4, 292),
+}
+"""Of each streamed work: method, exponent of its workers' time, reads of all features, bytes that it keeps of a row of 64."""
+
+
+def billion() -> str:
+    """What a billion rows would take, from the largest size that was measured."""
+    head = [
+        "work",
+        "workers' time grows as",
+        "core-hours",
+        f"hours on {CORES} cores",
+        "then the caller alone",
+        "reads of 256 GB",
+        "kept beside",
+        "memory of a worker",
+    ]
+    found = {
+        r["what"]: r for r in rows("stream") if "worker_seconds" in r and "exponent" not in r
+    }  # the last is the largest
+    body = []
+    for what, (method, power, reads, kept) in LARGE.items():
+        if r := found.get(what):
+            busy = r["worker_seconds"] * r["workers"] * (BILLION / r["n"]) ** power / 3600
+            alone = (r["call_seconds"] - r["worker_seconds"]) * BILLION / r["n"] / 3600
+            told = [f"{busy:,.0f}", f"{busy / CORES:.1f}", f"{alone:.1f} h", str(reads), f"{kept} GB"]
+            body.append(
+                [what, "N" if power == 1 else f"N^{power}", *told, f"{_worker_bytes(method, r['width']) / 1e6:.0f} MB"]
+            )
+    return table(head, body)
+
+
+def _worker_bytes(method: str, width: int) -> float:
+    """What a worker needs for a billion rows beside the interpreter and a piece that it reads."""
+    shard = Shard("", 0, BILLION, "", 0)
+    facts: dict[str, Any] = {
+        "method": method,
+        "settings": vars(find(method)()),
+        "budget": {},
+        "balanced": False,
+        "seed": 0,
+    }
+    job = Job(**facts, columns=Columns(), shards=(shard,), pieces=(), width=width, moments=False)
+    return find(method)().worker_bytes(job, 100, 1000)
+
+
 def memory() -> str:
     """What an update of trajectory matching takes beside back-propagation through all of its steps."""
     head = ["inner steps", "images of each", "through all steps", "attar", "times less"]
@@ -334,7 +387,7 @@ def methods() -> str:
 
 
 ACCURACY = (fidelity, precision, cosines, matching, params, selection, fashion, active, detection)
-COST = (speed, fast, memory, scale, stream, choosing, picking, recorder)
+COST = (speed, fast, memory, scale, stream, billion, choosing, picking, recorder)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (*ACCURACY, *COST, methods)}
 
 

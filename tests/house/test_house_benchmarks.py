@@ -70,13 +70,15 @@ def test_an_unfinished_selection_from_shards_is_gone_on_with_whatever_else_is_as
     assert asked[:2] == asked[3:] and len(set(asked)) == 3
 
 
-def test_the_peak_is_that_of_all_calls(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_peak_is_that_of_all_calls(benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = benchmark("stream")
-    said = json.dumps({"seconds": 2.0, "rows": 5, "peak_memory": 10**15})
+    said = json.dumps({"seconds": 2.0, "rows": 5, "peak_memory": 10**15, "folder": str(tmp_path)})
+    (tmp_path / "manifest.json").write_text(json.dumps({"workers": {"seconds": 1.5}}))
     monkeypatch.setattr(stream.sys, "executable", str(BENCHMARKS.parent / "no"))
     popen = stream.subprocess.Popen
     monkeypatch.setattr(stream.subprocess, "Popen", lambda words, stdout: popen(["/bin/echo", said], stdout=stdout))
-    assert stream.measured([])["peak_memory"] == 10**15
+    found = stream.measured([])
+    assert (found["peak_memory"], found["worker_seconds"]) == (10**15, 1.5)
 
 
 def test_rows_of_several_processes_stand_beside_each_other(benchmark: Any, tmp_path: Path) -> None:
