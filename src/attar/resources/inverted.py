@@ -12,6 +12,8 @@ other links in every run; lists are the same whatever the threads.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -101,22 +103,15 @@ class Inverted:
             near[i : i + pairs.FEW, : d.shape[1]] = d
         return places, near
 
-    def _threads(self, n: int) -> _Threads:
-        return _Threads(self.library, n)
-
-
-class _Threads:
-    """The library's number of threads inside a block."""
-
-    def __init__(self, library: Any, n: int) -> None:
-        self.library, self.n = library, n
-
-    def __enter__(self) -> None:
-        self.before = self.library.omp_get_max_threads()
-        self.library.omp_set_num_threads(self.n)
-
-    def __exit__(self, *_: object) -> None:
-        self.library.omp_set_num_threads(self.before)
+    @contextmanager
+    def _threads(self, n: int) -> Iterator[None]:
+        """The library's number of threads inside the block."""
+        before = self.library.omp_get_max_threads()
+        self.library.omp_set_num_threads(n)
+        try:
+            yield
+        finally:
+            self.library.omp_set_num_threads(before)
 
 
 def centres(n: int) -> int:
