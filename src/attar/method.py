@@ -100,6 +100,8 @@ class Method:
         kind: ``"select"`` (keeps real rows) or ``"distill"`` (learns synthetic ones).
         separable: "class" or "chunk" where parts can be run apart, else None.
         reads: state entries that ``draw`` may look at; most methods: none.
+        comparable: whether losses of different steps can be compared, so that a run which ends by the clock hands over the
+            images of the lowest average loss; else the last ones.
         by_channel: whether it keeps pixels and normalises them by mean and deviation of their channels, as whitened images
             cannot be.
         quick: settings of a short schedule for two CPU cores, taken in place of the paper's where ``--quick`` asks for it.
@@ -117,6 +119,7 @@ class Method:
     kind: ClassVar[str] = "distill"
     separable: ClassVar[str | None] = None
     reads: ClassVar[tuple[str, ...]] = ()
+    comparable: ClassVar[bool] = True
     by_channel: ClassVar[bool] = False
     quick: ClassVar[Mapping[str, Any]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -121,7 +121,7 @@ def run(
         progress: where progress is shown.
         label: what progress calls the work.
         save_every: seconds between two saves.
-        minutes: stop after this much time at the best state by then.
+        minutes: stop after this much time at the best state by then, or the last where losses do not compare.
 
     Returns:
         The final states.
@@ -159,7 +159,8 @@ def _start(
         learned = task.learned(state)
         for name, opt in learned.items():
             state |= opt.slots(name, state[name])
-        states.append(best.watched(state, tuple(learned)) if timed else state)
+        judged = timed and getattr(task, "comparable", True)
+        states.append(best.watched(state, tuple(learned)) if judged else state)
     return states
 
 
@@ -205,7 +206,7 @@ class _Share:
                 ticked = self.step
             if self.stop.signal:
                 break
-            if time.monotonic() - self.saved >= self.save_every:
+            if self.store is not None and time.monotonic() - self.saved >= self.save_every:
                 self._tick()
                 self._save()
                 progress.advance(self.step - ticked)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from attar import registry
 from attar.budget import Budget
 from attar.errors import AttarError, DataError
 from attar.execute.plan import Plan
@@ -106,3 +108,28 @@ def test_images_of_no_class_are_not_distilled(kind: str) -> None:
         pixels.start(unlabelled(), Budget(rows=4), Seeds(0), kind=kind)
     with pytest.raises(DataError, match="class 'bread' of toy has no examples"):
         pixels.start(toy((4, 0, 4)), Budget(rows=4), Seeds(0), kind=kind)
+
+
+def test_where_losses_do_not_compare_a_run_by_the_clock_hands_over_the_last_images() -> None:
+    """Here the images move down, through 0 and on, so that the loss is lowest on the way."""
+
+    class Judged(Plain):
+        def loss(self, state: State, batch: Batch) -> torch.Tensor:
+            return (state["image"] - state["image"].detach()).sum() + state["image"].detach().abs().sum()
+
+    class Left(Judged):
+        comparable = False
+
+    how = {"steps": 40}
+    last = ran(Left(**how), Budget(ipc=1)).states[0]["image"]
+    assert torch.equal(ran(Left(**how), Budget(ipc=1), minutes=9.0).states[0]["image"], last)
+    assert not torch.equal(ran(Judged(**how), Budget(ipc=1), minutes=9.0).states[0]["image"], last)
+
+
+def test_methods_whose_losses_grow_with_their_networks_are_not_judged_by_them() -> None:
+    assert {m.name for m in registry.METHODS if not registry.find(m.name).comparable} == {"idm", "idc", "dream"}
+
+
+def test_a_run_without_a_folder_ticks_no_more_often_when_a_save_would_be_due() -> None:
+    lines = ran(Plain(steps=45), Budget(ipc=1), save_every=0.0).log.decode().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [10, 20, 30, 40, 45]

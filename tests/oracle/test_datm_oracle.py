@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from plain_trajectory import flat, mtt_loss
 import attar.testing
 from attar.augment.siamese import COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE
 from attar.budget import Budget
-from attar.distill.datm import DATM, mean_of_correct
+from attar.distill.datm import DATM, mean_of_correct, told
 from attar.errors import DataError, UsageError
 from attar.execute.plan import Plan
 from attar.match.chunks import chunks
@@ -202,3 +203,23 @@ def test_impossible_settings_are_refused() -> None:
 )
 def test_the_common_checks_hold_with_a_known_start(check: str) -> None:
     attar.testing.check_method(TAUGHT, checks=[check])
+
+
+def test_an_infinite_loss_is_undone_and_told_as_a_large_one() -> None:
+    real, budget = toy(), Budget(ipc=2)
+    method = dataclasses.replace(TAUGHT, threshold=1e6, steps=3)
+    res = resources(method, real)
+
+    class Sick(DATM):
+        def draw(self, *args):  # type: ignore[no-untyped-def]
+            return {**super().draw(*args), "sick": torch.tensor(float("inf") if args[-1] == 1 else 0.0)}
+
+        def loss(self, state, batch):  # type: ignore[no-untyped-def]
+            return super().loss(state, batch) + batch["sick"]
+
+    sick = Sick(**{f.name: getattr(method, f.name) for f in dataclasses.fields(method)})
+    outcome = run(sick, real, [budget], seed=0, plan=Plan(), res=res)
+    assert all(v.isfinite().all() for v in outcome.states[0].values())
+    lines = [json.loads(line)["loss"] for line in outcome.log.decode().splitlines()]
+    assert lines[-1][0] > 10 * 1e6 / 4
+    assert told(torch.tensor(float("nan")), 5.0) == 5.0 and told(torch.tensor(2.0), 5.0) == 2.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -9,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from attar.augment import siamese
 from attar.budget import Budget
 from attar.distill.dc import DC
+from attar.distill.dcc import DCC
 from attar.distill.dsa import DSA
 from attar.errors import UsageError
 from attar.execute.plan import Plan
@@ -151,3 +154,15 @@ def test_the_first_real_images_fit_the_statistics(make_problem) -> None:
     kept = unprefixed(outcome.states[0])
     assert torch.equal(kept["body.1.running_mean"], params["body.1.running_mean"])
     assert not torch.equal(params["body.1.running_mean"], batch["net"]["body.1.running_mean"])
+
+
+@pytest.mark.parametrize("method", [DC, DSA, DCC])
+def test_loops_follow_what_is_asked_for_and_not_what_is_decoded(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image per class holds four of tiles: still one update a network, as of one image (DCC: ten)."""
+    asked: list[int] = []
+    counts = Path.counts
+    monkeypatch.setattr(Path, "counts", lambda self, n: asked.append(n) or counts(self, n))
+    task, real = method(params="tiles", steps=2, batch=4, net="convnet:width=4:depth=1"), toy()
+    run(task, real, [Budget(ipc=1)], seed=0, plan=Plan())
+    task.cost(real, Budget(ipc=1))
+    assert asked and set(asked) == {1}

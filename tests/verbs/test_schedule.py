@@ -23,6 +23,25 @@ def test_every_preset_is_made_of_settings(name: str, preset: str) -> None:
     assert data == Data(zca=data.zca)  # how the data are read is the caller's
 
 
+@pytest.mark.parametrize(
+    ("name", "preset", "wanted"),
+    [
+        ("mtt", "cifar10-50", {"zca": False, "syn_steps": 30, "max_start": 40, "lr_img": 1000.0, "rate": 0.001}),
+        ("mtt", "cifar100-50", {"zca": True, "syn_steps": 80, "batch_syn": 125, "lr_img": 1000.0, "rate": 0.01}),
+        ("tesla", "cifar10-1", {"syn_steps": 50, "max_start": 5, "lr_img": 500.0, "lr_lr": 1e-7, "rate": 0.01}),
+        ("tesla", "cifar100-50", {"zca": True, "syn_steps": 80, "batch_syn": 125, "lr_img": 500.0, "rate": 0.01}),
+        ("tesla", "imagenet1k-64", {"expert_epochs": 3, "max_start": 10, "lr_img": 5000.0, "rate": 0.01}),
+        ("ftd", "cifar10-10", {"zca": True, "syn_steps": 30, "alpha": 0.3, "ema": 0.9995, "rate": 0.001}),
+        ("ftd", "cifar100-10", {"zca": True, "syn_steps": 20, "alpha": 1.0, "ema": 0.9995, "rate": 0.01}),
+        ("datm", "cifar10-10", {"zca": True, "syn_steps": 80, "min_start": 0, "max_start": 20, "growth": 1000}),
+    ],
+)
+def test_presets_are_the_numbers_of_the_authors(name: str, preset: str, wanted: dict[str, float]) -> None:
+    """Published calls of the official code; the image rate of TESLA is half of theirs, whose gradient is half of the loss's."""
+    found = find(name).presets[preset]
+    assert {key: found.get(key, False) for key in wanted} == wanted
+
+
 def test_what_is_given_wins_over_a_preset() -> None:
     kind = find("mtt")
     whole = ahead(kind, set(), preset="cifar10-1")

@@ -28,12 +28,18 @@ def strategy_for(augment: str, real: RealSet, *, auto: str = siamese.COLOR_CROP_
 def written(real: RealSet) -> bool:
     """Whether the classes are written characters (MNIST, SVHN), which a mirror would spoil: a mirrored digit is another sign.
 
-    They are recognised by class names that are, or begin with, a single letter or digit; or by the name of the source.
+    They are recognised by the name of the source, or by class names that are, or begin with, a single letter or digit. Numbers
+    alone say little, as sources without class names have them too: of grey images they are taken for digits, as a mirror would
+    spoil those, and of coloured ones for photographs.
     """
-    if real.class_names and all(_character(name) for name in real.class_names):
-        return True
     name = real.name.lower()
-    return ("mnist" in name and "fashion" not in name) or "svhn" in name
+    if "fashion" in name or "cifar" in name:
+        return False
+    if any(word in name for word in ("mnist", "svhn", "digit", "letter", "character")):
+        return True
+    if not real.class_names or not all(_character(name) for name in real.class_names):
+        return False
+    return real.shape[0] == 1 or not all(name.isdecimal() for name in real.class_names)
 
 
 def _character(name: str) -> bool:

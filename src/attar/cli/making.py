@@ -47,7 +47,10 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
         amount: Annotated[Amount, show.Flat] = Amount(),
         seed: Annotated[int, Parameter(help="Seed of the run.")] = 0,
         minutes: Annotated[
-            float | None, Parameter(help="Stop after so many minutes at the best state by then.")
+            float | None,
+            Parameter(
+                help="Stop after so many minutes at the best state by then (of idc, dream and idm the last one)."
+            ),
         ] = None,
         quick: Annotated[
             bool,

@@ -17,7 +17,8 @@ Differs from the official code: as MTT here (exact gradient in the memory of one
 rate that stays above 0, expert and epoch drawn independently, nothing chosen by test accuracy); experts are trained as long as
 is looked at and not for 100 epochs, so the labels come from the last epoch that is looked at unless ``label_epoch`` says
 another; evaluation takes batches of 256 and not of 128. With start real, an image that no expert classifies correctly has the
-mean logits of all of them.
+mean logits of all of them, and any other one those of the experts that do; there it has the logits of the first expert,
+right or wrong.
 """
 
 from __future__ import annotations
@@ -247,13 +248,14 @@ class DATM(Method):
         @in_parts
         def seen(state: State, batch: Batch) -> torch.Tensor:
             losses.append(self.loss(state, batch))
-            return losses[-1]
+            return told(losses[-1], 10 * self.threshold)
 
         moved = tuple(self.learn)
         before = {n: v.clone() for n, v in state.items() if n in moved or n.startswith(tuple(f"{m}." for m in moved))}
         state = descend(state, seen, batch)
+        good = losses[0].detach() <= self.threshold
         for name, value in before.items():
-            state[name].copy_(torch.where(losses[0].detach() <= self.threshold, state[name], value))
+            state[name].copy_(torch.where(good, state[name], value))
         return state
 
     def finish(self, state: State, res: Resources) -> Rows:
@@ -270,6 +272,11 @@ class DATM(Method):
             size=self.batch_syn,
             params=self.params,
         )
+
+
+def told(loss: torch.Tensor, instead: float) -> torch.Tensor:
+    """The loss that the run hears of: of an infinite or NaN one the step is undone and the run goes on, as of any large one."""
+    return torch.where(loss.isfinite(), loss, torch.full_like(loss, instead))
 
 
 def mean_of_correct(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:

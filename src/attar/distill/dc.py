@@ -102,5 +102,7 @@ class DC(Method):
         return table.rows(self.params, state, {"protocol": "dc"})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        kept = table.decoded(self.params, real, budget)
-        return self.path.cost(net_of(self.net, real), classes=real.n_classes, batch=self.batch, kept=kept)
+        kept, each = table.decoded(self.params, real, budget), table.expected(real, budget)
+        return self.path.cost(
+            net_of(self.net, real), classes=real.n_classes, batch=self.batch, kept=kept, per_class=each
+        )

@@ -11,7 +11,8 @@ The first networks are matched class by class, as in DC; ``augment="none"`` is D
 Cost: a step is 3 K batch + 12 M forwards, the inner training 3 M inner. Differs from the official code: its first 250 of
 1,000 networks are a share of the run (``warm``), as ``steps`` counts updates of the kept images, of which the default is a tenth
 of the paper's at 1 and 10 images per class; kept images pass in pieces, with an equal gradient; each class's transform comes from
-counted seeds in place of the clock.
+counted seeds in place of the clock; batch norms are frozen at the statistics of 16 of the real images of each class as they are
+matched, transformed (there: of 16 others, as they are).
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class DCC(Method):
         return step - update >= self.warm * self.steps or update >= self.warm_updates
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
-        outer, _ = self.path.counts(state["slot"].shape[1])
+        outer, _ = self.path.counts(table.largest(state))
         loss = self.loss if self.together(batch["step"], outer) else self.by_class
         return self.path.step(self.net, self.params, state, batch, descend, loss)
 
@@ -138,5 +139,6 @@ class DCC(Method):
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         net, kept = net_of(self.net, real), table.decoded(self.params, real, budget)
-        at_once = piece_size(net, kept, real.device, most=BACKWARD)
-        return self.path.cost(net, classes=real.n_classes, batch=self.batch, kept=kept, at_once=at_once)
+        at_once, each = piece_size(net, kept, real.device, most=BACKWARD), table.expected(real, budget)
+        how = {"kept": kept, "per_class": each, "at_once": at_once}
+        return self.path.cost(net, classes=real.n_classes, batch=self.batch, **how)

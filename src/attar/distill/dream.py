@@ -92,6 +92,7 @@ class DREAM(Method):
     "Network whose gradients are matched and whose features are clustered."
 
     by_channel: ClassVar[bool] = True
+    comparable: ClassVar[bool] = False  # gradients grow with the age of each network
     paper: ClassVar[str] = (
         "Liu, Gu, Wang, Zhu, Jiang, You. DREAM: Efficient Dataset Distillation by Representative Matching. ICCV 2023"
     )

@@ -10,7 +10,8 @@ The inner training on the kept images transforms every image by itself. The star
 
 Cost: a step is 3 K batch + 9 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
 updates of the kept images, so that the default is the paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth
-at 50; each class's transform comes from counted seeds in place of the clock.
+at 50; each class's transform comes from counted seeds in place of the clock; batch norms are frozen at the statistics of 16 of
+the real images of each class as they are matched, transformed (there: of 16 others, as they are).
 """
 
 from __future__ import annotations
@@ -113,5 +114,7 @@ class DSA(Method):
         return table.rows(self.params, state, {"protocol": "dsa", "augment": self.augment})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        kept = table.decoded(self.params, real, budget)
-        return self.path.cost(net_of(self.net, real), classes=real.n_classes, batch=self.batch, kept=kept)
+        kept, each = table.decoded(self.params, real, budget), table.expected(real, budget)
+        return self.path.cost(
+            net_of(self.net, real), classes=real.n_classes, batch=self.batch, kept=kept, per_class=each
+        )

@@ -84,6 +84,7 @@ class IDC(Method):
     "Network whose gradients are matched; the paper takes a ResNet-10 for ImageNet."
 
     by_channel: ClassVar[bool] = True
+    comparable: ClassVar[bool] = False  # gradients grow with the age of each network
     paper: ClassVar[str] = (
         "Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization. "
         "ICML 2022"

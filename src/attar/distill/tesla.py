@@ -8,7 +8,7 @@ at the weights where it was taken, as if these did not depend on the kept images
     dloss/dkept_i = (2 / D) (dg_i / dkept_i)^T v,   v = rate (expert_{t+M} - expert_t) + rate^2 G
 
 This is the adjoint recursion of MTT without its Hessians; at the same memory, mtt gives the gradient of the loss itself. For
-ImageNet-1K the paper trains on soft labels: the answers of an expert to the first images (``teacher_label``).
+ImageNet-1K the paper trains on soft labels: the answers of an expert to the kept images (``teacher_label``).
 
 Cost: about 9 N B forwards a step for inner batches of B, and once 3 forwards of every real image for each epoch of each expert.
 Settings of the authors: ``presets``, ImageNet-1K at 64 pixels; the defaults have no source of their own, but are MTT's for
@@ -17,8 +17,9 @@ CIFAR-10 with 10 images per class.
 Differs from the official code: that code repeats a tuple where it means to double a number, so its image gradient is half of
 the formula's, and a published lr_img of 1000 is 500 here (copies of the code in later papers have the factor). Images are
 whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach; expert and epoch are drawn
-independently at every step; the learned rate cannot fall to 0 or below; the labels of a teacher come from one expert, at the
-last epoch that is looked at.
+independently at every step; the learned rate cannot fall to 0 or below. The labels of a teacher are made once, of the first
+images, by one expert at the last epoch that is looked at: there they are made anew in every step, of the images as they are, by
+the weights that the step shall come out at.
 """
 
 from __future__ import annotations
@@ -96,8 +97,16 @@ class TESLA(Method):
         "rate": 0.02,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10-1": {"ipc": 1, "syn_steps": 50, "max_start": 5, "lr_img": 500.0, "lr_lr": 1e-7},
-        "cifar100-50": {"ipc": 50, "zca": True, "syn_steps": 80, "max_start": 40, "batch_syn": 125},
+        "cifar10-1": {"ipc": 1, "syn_steps": 50, "max_start": 5, "lr_img": 500.0, "lr_lr": 1e-7, "rate": 0.01},
+        "cifar100-50": {
+            "ipc": 50,
+            "zca": True,
+            "syn_steps": 80,
+            "max_start": 40,
+            "batch_syn": 125,
+            "lr_img": 500.0,
+            "rate": 0.01,
+        },
         "imagenet1k-64": {
             "syn_steps": 10,
             "expert_epochs": 3,
@@ -105,6 +114,7 @@ class TESLA(Method):
             "batch_syn": 100,
             "lr_img": 5000.0,
             "lr_lr": 1e-4,
+            "rate": 0.01,
             "experts": 50,
             "teacher_label": True,
         },

@@ -31,6 +31,8 @@ def barycentre(x: torch.Tensor, k: int, generator: torch.Generator) -> torch.Ten
     Args:
         generator: of the examples at which the points begin; with n < k each comes in turn.
     """
+    if not k:
+        return x[:0]
     order = torch.randperm(len(x), generator=generator)
     points = x[order[torch.arange(k) % len(x)].to(x.device)]
     for _ in range(ROUNDS):

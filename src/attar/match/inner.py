@@ -15,7 +15,7 @@ from attar.method import Batch, Cost, Descend, Loss, State
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, prefixed, unprefixed
 from attar.nets.net import Net
-from attar.params.table import images
+from attar.params.table import images, largest
 from attar.seeds import Seeds
 
 Params = dict[str, torch.Tensor]
@@ -40,8 +40,8 @@ class Path:
     """How long each network is followed and how it is trained on the way.
 
     Args:
-        outer: updates of the kept examples per network; None: by images per class.
-        inner: epochs of training between two updates; None: by images per class.
+        outer: updates of the kept examples per network; None: by images per class that the budget asks for.
+        inner: epochs of training between two updates; None: by the same.
         lr: learning rate of the network.
         batch: kept examples a batch.
         single: (outer, inner) at one image per class, where a paper's table begins in another way.
@@ -68,11 +68,11 @@ class Path:
 
         Args:
             spec: the network. params: what the set is made of (:mod:`attar.params.table`).
-            state: with ``net.*``, ``label``, the tables of slots and the learned tensors.
+            state: with ``net.*``, ``label`` and the learned tensors.
             batch: with ``net`` (fresh parameters), ``real`` [K, B, C, H, W], ``step``, ``seeds`` and the
                 ``strategy`` of the training images' transforms.
         """
-        outer, inner = self.counts(state["slot"].shape[1])
+        outer, inner = self.counts(largest(state))
         net = net_for(spec, batch["real"])
         if batch["step"] % outer == 0:
             state |= prefixed({k: v.clone() for k, v in batch["net"].items()})
@@ -95,14 +95,14 @@ class Path:
             seeds=batch["seeds"].at("inner"),
         )
 
-    def cost(self, net: Net, *, classes: int, batch: int, kept: int, at_once: int = 0) -> Cost:
+    def cost(self, net: Net, *, classes: int, batch: int, kept: int, per_class: int, at_once: int = 0) -> Cost:
         """Estimate of a step: 3 F an image for a gradient, 9 F for one that is differentiated again, F a forward.
 
         Args:
-            batch: real images per class. kept: M.
+            batch: real images per class. kept: M. per_class: images of a class that are asked for, of which M may be decoded.
             at_once: kept images in one graph of the second order, where these are more than one class's.
         """
-        outer, inner = self.counts(max(1, kept // classes))
+        outer, inner = self.counts(per_class)
         images = 3 * classes * batch + 9 * kept + 3 * kept * inner * (outer - 1) / outer
         alive = max(piece_size(net, batch, "cpu", most=BACKWARD), 3 * kept // classes, 2 * at_once)
         pixels = 4 * net.channels * net.size[0] * net.size[1]

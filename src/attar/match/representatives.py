@@ -17,6 +17,8 @@ def representatives(features: torch.Tensor, k: int, generator: torch.Generator) 
         generator: of the centres' first places.
     """
     n = len(features)
+    if not k:
+        return torch.zeros(0, dtype=torch.int64, device=features.device)
     if n <= k:
         return torch.arange(k, device=features.device) % n
     gap = torch.cdist(lloyd(features, k, generator), features)  # [k, n]

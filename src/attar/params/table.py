@@ -114,6 +114,16 @@ def asked(state: State, classes: int) -> float:
     return len(state.get("asked", state["label"])) / classes
 
 
+def largest(state: State) -> int:
+    """The most images of a class that the budget of a state asked for."""
+    return int(torch.bincount(state.get("asked", state["label"])).max())
+
+
+def expected(real: RealSet, budget: Budget) -> int:
+    """The most images of a class that a budget asks for, for estimates."""
+    return max(budget.counts(real.sizes, example_bytes=real.example_bytes, limited=False))
+
+
 def decoded(spec: str, real: RealSet, budget: Budget) -> int:
     """How many images a budget is decoded to, for estimates.
 

@@ -75,8 +75,9 @@ def one_class(method: Method) -> None:
 
 
 def one_row_per_class(method: Method) -> None:
-    """A set with one row of every class can be kept whole."""
+    """A set with one row of every class can be kept whole; fewer rows than classes leave a class out, or are refused."""
     must_work(method, toy((1, 1, 1)), Budget(ipc=1))
+    exact_or_refused(method, toy((6, 6, 6)), Budget(rows=2))
 
 
 def too_much_is_refused(method: Method) -> None:

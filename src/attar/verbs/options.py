@@ -49,7 +49,7 @@ class Course:
     seed: int = 0
     "Seed of the run."
     minutes: float | None = None
-    "Stop after so many minutes at the best state by then."
+    "Stop after so many minutes at the best state by then (the last one of idc, dream and idm, whose losses do not compare)."
     save_every: float = 30.0
     "Seconds between two saves."
 
