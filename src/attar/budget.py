@@ -83,9 +83,10 @@ class Budget:
             for k, size in enumerate(sizes):
                 if limited and size < self.ipc:
                     name = names[k] if k < len(names) else str(k)
+                    least = f"lower --ipc to {min(sizes)}" if min(sizes) else "leave out the classes without examples"
                     raise DataError(
                         f"ipc={self.ipc} asks for {self.ipc} examples of every class but class '{name}' has {size}; "
-                        f"lower --ipc to {max(1, min(sizes))} or use --rows"
+                        f"{least} or use --rows"
                     )
             return [self.ipc] * len(sizes)
         if limited and total > sum(sizes):

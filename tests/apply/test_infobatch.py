@@ -89,5 +89,16 @@ def test_mistakes_are_refused() -> None:
         InfoBatch(4, epochs=2, anneal=-1)
     with pytest.raises(DataError, match="the loss of example 3 is nan"):
         InfoBatch(4, epochs=2).told(torch.tensor([2, 3]), torch.tensor([0.0, torch.nan]))
+    with pytest.raises(DataError, match=r"losses of shape \[\] beside ids of shape \[2\].*reduction='none'"):
+        InfoBatch(4, epochs=2).told(torch.tensor([2, 3]), torch.tensor(0.5))
+    with pytest.raises(DataError, match="id 4 is none of the 4 examples"):
+        InfoBatch(4, epochs=2).told(torch.tensor([2, 4]), torch.zeros(2))
     with pytest.raises(DataError, match="the saved losses are of 5 examples but there are 4"):
         InfoBatch(4, epochs=2).load_state_dict(InfoBatch(5, epochs=2).state_dict())
+
+
+@pytest.mark.parametrize(("epochs", "whole"), [(1, 1), (5, 1), (8, 1), (9, 2), (10, 2), (16, 2), (100, 13)])
+def test_the_last_epochs_see_everything_in_short_trainings_too(epochs: int, whole: int) -> None:
+    pruning = told(epochs=epochs)
+    full = [epoch for epoch in range(epochs) if len(pruning(epoch).ids) == len(LOSSES)]
+    assert full == list(range(epochs - whole, epochs))

@@ -221,7 +221,7 @@ def test_the_model_is_seen_as_it_is_and_left_so() -> None:
         assert torch.allclose(torch.autograd.grad(loss, model.head.weight)[0], grads[i], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["glister", "gradmatch", "craig", GraNd(networks=1)])
+@pytest.mark.parametrize("name", ["glister", "gradmatch", "craig", "grand", GraNd(networks=1)])
 def test_methods_choose_again_by_the_network_as_it_is(name: str | Method) -> None:
     torch.manual_seed(1)
     model, data = Small(), Pairs()
@@ -245,3 +245,16 @@ def test_methods_that_look_at_something_else_are_refused() -> None:
             by_gradients(method, Small(), Pairs(), Budget(rows=4))
     with pytest.raises(UsageError, match=r"Small has no linear layer 'neck'; it has first, head"):
         by_gradients("craig", Small(), Pairs(), Budget(rows=4), head="neck")
+
+
+def test_a_label_without_a_logit_is_named() -> None:
+    data = Pairs()
+    data.y[3] = 2
+    for name in ("craig", "gradmatch", "glister", "grand"):
+        with pytest.raises(DataError, match=r"example 3 of the dataset has the label 2, .* classes 0 to 1"):
+            by_gradients(name, Small(), data, Budget(rows=4))(0)
+
+
+def test_ids_are_whole_numbers() -> None:
+    with pytest.raises(DataError, match="give whole numbers"):
+        chosen(([1.7, 2.2], None), 10)

@@ -379,3 +379,9 @@ def test_what_a_recorder_saves_a_method_reads(tmp_path: Path) -> None:
     assert torch.equal(given(real, str(tmp_path / "seen.npz"), ("el2n",))["el2n"], recorder.finish()["el2n"].double())
     with pytest.raises(UsageError, match=r"must end in \.npz"):
         recorder.save(tmp_path / "seen.parquet")
+
+
+def test_chosen_epochs_are_counted_from_one() -> None:
+    for chosen in ((0,), (-1, 2), (1.5,)):
+        with pytest.raises(UsageError, match="whole numbers from 1"):
+            Recorder(3, chosen=chosen)  # pyright: ignore[reportArgumentType]

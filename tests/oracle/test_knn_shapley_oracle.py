@@ -97,3 +97,17 @@ def test_edges() -> None:
         picked(KNNShapley(), labelled([0] * 3, ids=[10, 11, 12]), Budget(rows=1), np.array([[0.0], [1.0], [np.nan]]))
     with pytest.raises(UsageError):
         KNNShapley(neighbours=0)
+
+
+def test_rules_leave_out_the_worthless() -> None:
+    """A cutoff drops wrong labels, which have the lowest values, and keeps the most valuable."""
+    rng = np.random.default_rng(1)
+    y = np.repeat([0, 1], 40)
+    x = np.eye(2)[y] * 4 + rng.normal(size=(80, 2)) * 0.5
+    wrong = rng.permutation(80)[:8]
+    given = y.copy()
+    given[wrong] = 1 - given[wrong]
+    for rule in ("ccs:strata=5:cutoff=0.1", "top:skip=0.1"):
+        method = KNNShapley(balanced=False, neighbours=5, rule=rule)
+        kept = picked(method, labelled(given.tolist()), Budget(rows=60), x)["picked"].tolist()
+        assert not set(kept) & set(wrong.tolist())

@@ -30,6 +30,7 @@ def pool(scores: list[float], seed: int = 0, ids: list[int] | None = None) -> Po
         score=score,
         ids=torch.tensor(ids) if ids else 2 * torch.arange(len(scores)) + 1,
         seeds=Seeds(seed),
+        hard=score,
         signals={"confidence": torch.sigmoid(-score).float()},
     )
 
@@ -52,6 +53,29 @@ def test_top_is_a_sort_with_ties_to_the_lower_id(scores: list[float], data: st.D
     assert rule_of("top")(pool(scores), k).places.tolist() == order[:k]
     first = min(int(0.3 * len(scores)), len(scores) - k)
     assert rule_of("top:skip=0.3")(pool(scores), k).places.tolist() == order[first : first + k]
+
+
+def test_what_is_left_out_is_the_hardest_and_not_the_highest() -> None:
+    """Scores 0 to 9, of which the low ones are hard; a score that tells nothing of it leaves nothing out."""
+    score, given = torch.arange(10.0, dtype=torch.float64), {"ids": torch.arange(10), "seeds": Seeds(0)}
+    turned = Pool(score=score, hard=-score, **given)
+    assert rule_of("top:skip=0.3")(turned, 5).places.tolist() == [9, 8, 7, 6, 5]
+    assert rule_of("top:skip=0.3")(turned, 7).places.tolist() == [9, 8, 7, 6, 5, 4, 3]
+    assert sorted(rule_of("ccs:strata=2:cutoff=0.3")(turned, 7).places.tolist()) == [3, 4, 5, 6, 7, 8, 9]
+    unknown = Pool(score=score, **given)
+    assert len(rule_of("ccs:cutoff=0")(unknown, 5).places) == 5
+    for rule in ("top:skip=0.3", "ccs"):
+        with pytest.raises(UsageError, match="does not tell which these are"):
+            rule_of(rule)(unknown, 5)
+
+
+@pytest.mark.parametrize(("share", "dropped"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.55, 55), (0.29, 29), (0.57, 57)])
+def test_shares_are_those_that_were_written(share: float, dropped: int) -> None:
+    """0.07 * 100 is 7.000000000000001 in floating point, 0.29 * 100 is 28.999999999999996."""
+    scores = [float(i) for i in range(100)]
+    for rule in (f"top:skip={share}", f"ccs:strata=1:cutoff={share}"):
+        assert max(rule_of(rule)(pool(scores), 40).places.tolist()) <= 99 - dropped
+        assert max(rule_of(rule)(pool(scores), 100 - dropped).places.tolist()) == 99 - dropped
 
 
 def test_the_skipped_share_shrinks_where_too_few_would_be_left() -> None:

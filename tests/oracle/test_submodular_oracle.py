@@ -377,3 +377,16 @@ def test_a_limit_of_all_is_the_sum_of_similarities() -> None:
 def test_impossible_optimisers_are_refused(optimiser: str, eps: float) -> None:
     with pytest.raises(UsageError, match=r"did you mean 'lazy'|eps="):
         check_optimiser(optimiser, eps)
+
+
+@pytest.mark.parametrize("ridge", [1e-5, 1e-4, 1e-2])
+def test_log_det_in_single_precision_picks_as_in_double_to_the_end(ridge: float) -> None:
+    """Features of ten dimensions, of which more are picked than span them: what is left of each is near the ridge."""
+    x = np.random.default_rng(0).normal(size=(120, 10))
+    single, double = (LogDet(lifted(tensor(x).to(kind)), ridge, 100) for kind in (torch.float32, torch.float64))
+    for _ in range(100):
+        gains = double.gains(torch.arange(120))
+        assert torch.allclose(single.gains(torch.arange(120)), gains, atol=0.05, rtol=0.05)
+        place = int(gains.argmax())
+        single.add(place)
+        double.add(place)

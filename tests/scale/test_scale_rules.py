@@ -111,7 +111,8 @@ def test_without_ties_rules_keep_what_the_rules_in_memory_keep(tmp_path: Path, r
     found["score"] = np.random.default_rng(1).permutation(600) / 7.0
     select(written(tmp_path / "in", found), tmp_path / "out", "score", {"keep": 0.15}, m={"rule": rule})
     order = np.argsort(found["id"])
-    pool = Pool(score=torch.from_numpy(found["score"][order]), ids=torch.from_numpy(found["id"][order]), seeds=Seeds(0))
+    score = torch.from_numpy(found["score"][order])
+    pool = Pool(score=score, ids=torch.from_numpy(found["id"][order]), seeds=Seeds(0), hard=score)
     places = rule_of(rule)(pool, 90).places.numpy()
     assert kept_ids(tmp_path / "out") == set(found["id"][order][places].tolist())
 

@@ -153,3 +153,40 @@ def test_a_column_that_makes_no_strata_is_refused() -> None:
         picked(Stratified(), unlabelled(), Budget(rows=3))
     with pytest.raises(DataError, match="asks for 43 examples"):
         picked(Stratified(), real, Budget(rows=43))
+
+
+@pytest.mark.parametrize("method", [Cartography(), DynUnc(), TDDS(), DUAL()])
+def test_rules_leave_out_what_is_least_confident_and_not_what_is_ambiguous(method: Any, tmp_path: Path) -> None:
+    """Scores fall and confidence rises with the row: the tenth of highest scores is the least confident but for the last row."""
+    real, n = toy((20,)), 20
+    columns = {name: np.linspace(1, 0, n) for name in ("variability", "dyn_unc", "tdds", "dual")}
+    confidence = np.linspace(0.3, 1, n)
+    confidence[[5, 17]] = 0.0
+    np.savez(tmp_path / "with.npz", **columns, confidence=confidence)
+    np.savez(tmp_path / "without.npz", **columns)
+    given = dataclasses.replace(method, balanced=False, rule="top:skip=0.1", signals=str(tmp_path / "with.npz"))
+    rows = [i for i in range(n) if i not in (5, 17)]
+    assert picked(given, real, Budget(rows=18)) == [int(real.ids[i]) for i in rows]
+    with pytest.raises(UsageError, match="signals with a column confidence"):
+        picked(dataclasses.replace(given, signals=str(tmp_path / "without.npz")), real, Budget(rows=18))
+
+
+def test_a_category_makes_strata_as_its_values_do() -> None:
+    real, camera = toy((6, 6)), pa.array(["b", None, "a", "a"] * 3)
+    plain, coded = (
+        dataclasses.replace(real, table=real.table.append_column("camera", c))
+        for c in (camera, camera.dictionary_encode())
+    )
+    method = Stratified(by="camera")
+    assert picked(method, coded, Budget(rows=4)) == picked(method, plain, Budget(rows=4))
+
+
+def test_a_column_that_only_might_be_useful_is_left_where_it_is_not_of_numbers() -> None:
+    real = toy()
+    columns = {"entropy": np.linspace(0, 1, len(real)), "confidence": np.array(["high"] * len(real))}
+    table = real.table
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    mixed = dataclasses.replace(real, table=table)
+    found = picked(Entropy(signals="columns", balanced=False), mixed, Budget(rows=3))
+    assert found == real.ids.tolist()[::-1][:3]

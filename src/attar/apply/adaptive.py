@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from attar import registry
 from attar.apply.loader import Chosen
 from attar.budget import Budget
-from attar.errors import UsageError
+from attar.errors import DataError, UsageError
 from attar.method import Method
 from attar.real.realset import RealSet
 from attar.resources.gradients import Gradients, parts
@@ -51,8 +51,9 @@ def by_gradients(
 
     Raises:
         UsageError: a method that needs something else, or a model without a linear layer.
+        DataError: when it is called, of a label for which the model has no logit.
     """
-    made = registry.find(method)() if isinstance(method, str) else method
+    made = _one_network(method) if isinstance(method, str) else method
     asks = needed(made)
     gradients = [r for r in asks if isinstance(r, Gradients)]
     if made.kind != "select" or len(gradients) != 1 or any(not isinstance(r, Gradients) for r in made.needs()):
@@ -64,6 +65,7 @@ def by_gradients(
 
     def refresh(epoch: int) -> Chosen:
         logits, hidden, labels = seen(model, layer, dataset, batch)
+        _check(labels, logits.shape[1])
         real = examples(labels, logits.shape[1])
         judges = torch.zeros(len(labels), dtype=torch.bool)
         judges[parts(real, asked.held, seed)[1]] = True
@@ -74,6 +76,21 @@ def by_gradients(
         return Chosen(rows.picked, torch.ones(len(rows)) if rows.weight is None else rows.weight)
 
     return refresh
+
+
+def _one_network(name: str) -> Method:
+    """A method of that name that looks at one network, where it would average over several."""
+    kind = registry.find(name)
+    return kind(**({"networks": 1} if "networks" in kind.__dataclass_fields__ else {}))
+
+
+def _check(labels: torch.Tensor, k: int) -> None:
+    wrong = torch.nonzero((labels < 0) | (labels >= k)).flatten()
+    if len(wrong):
+        raise DataError(
+            f"example {int(wrong[0])} of the dataset has the label {int(labels[wrong[0]])}, but the model has logits for the "
+            f"classes 0 to {k - 1}; number the classes from 0, or give the model as many outputs"
+        )
 
 
 def linear(model: nn.Module, head: str | None) -> nn.Linear:

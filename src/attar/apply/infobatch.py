@@ -14,6 +14,8 @@ Differs from official code: it weighs by 1 / (1 - r) though the number kept is r
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ class InfoBatch:
         n: examples of the dataset.
         epochs: of the whole training.
         prune: r, in [0, 1).
-        anneal: share of the epochs, the last ones, that see everything.
+        anneal: share of the epochs, the last ones, that see everything; rounded up.
         seed: of what is left out.
     """
 
@@ -57,9 +59,17 @@ class InfoBatch:
         """Notes the losses of a batch: int64 [B], float [B].
 
         Raises:
-            DataError: a loss that is not finite.
+            DataError: a loss that is not finite, not one for each id, or of an id that is unknown.
         """
-        found = losses.detach().float().cpu()
+        ids, found = torch.as_tensor(ids).cpu(), losses.detach().float().cpu()
+        if found.shape != ids.shape or ids.ndim != 1:
+            raise DataError(
+                f"losses of shape {list(found.shape)} beside ids of shape {list(ids.shape)}; give one loss for each example "
+                "(reduction='none')"
+            )
+        strange = ids[(ids < 0) | (ids >= len(self.loss))]
+        if len(strange):
+            raise DataError(f"id {int(strange[0])} is none of the {len(self.loss)} examples; give the loader's ids")
         bad = torch.nonzero(~found.isfinite()).flatten()
         if len(bad):
             raise DataError(
@@ -71,7 +81,7 @@ class InfoBatch:
         """The examples of an epoch and their weights."""
         n, weight = len(self.loss), torch.ones(len(self.loss))
         known = self.loss.isfinite()
-        if epoch >= self.epochs - int(self.anneal * self.epochs) or not known.any():
+        if epoch >= self.epochs - math.ceil(Fraction(str(self.anneal)) * self.epochs) or not known.any():
             return Chosen(torch.arange(n), weight)
         low = torch.nonzero(self.loss < self.loss[known].double().mean()).flatten()
         order = torch.randperm(len(low), generator=Seeds(self.seed).generator("prune", epoch))

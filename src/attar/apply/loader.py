@@ -49,7 +49,10 @@ def chosen(kept: Kept, n: int) -> Chosen:
         if kept.kind != "subset":
             raise UsageError("a synthetic set holds no examples of a dataset; train on it as it is: it is one itself")
         kept = torch.from_numpy(kept.table["source_id"].to_numpy().copy()), kept.weight
-    ids = torch.as_tensor(kept[0], dtype=torch.int64).flatten()
+    ids = torch.as_tensor(kept[0]).flatten()
+    if ids.is_floating_point() and len(ids):
+        raise DataError(f"ids are {ids.dtype} (the first is {float(ids[0])}); give whole numbers")
+    ids = ids.long()
     weight = torch.ones(len(ids)) if kept[1] is None else torch.as_tensor(kept[1], dtype=torch.float32).flatten()
     if len(weight) != len(ids) or not len(ids):
         raise DataError(f"{len(ids)} ids have {len(weight)} weights; give one weight for each, and one id at least")

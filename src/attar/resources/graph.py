@@ -31,6 +31,9 @@ ROWS, MANY = 1024, 1 << 16
 PROBED = 8
 """Lists that are searched for a row, in estimates."""
 
+LONGEST = 1e18
+"""Vectors of this length have squares that float32 does not hold."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Graph(Resource):
@@ -96,12 +99,13 @@ class Graph(Resource):
         """
         if self.search == "approximate":
             library()
-        bad = torch.nonzero(~res["features"]["features"].isfinite().all(1)).flatten()
+        length = torch.linalg.vector_norm(res["features"]["features"].float(), dim=1)
+        bad = torch.nonzero(~(length < LONGEST)).flatten()  # not >=: NaN too
         if len(bad):
             row = int(bad[0])
             raise DataError(
-                f"the features of the example with id {int(real.ids[row])} (row {row} of {real.name}) are not finite, "
-                f"and so for {len(bad)} of {len(real)} examples; mend or drop it, or use other features"
+                f"the features of the example with id {int(real.ids[row])} (row {row} of {real.name}) are not finite "
+                f"or longer than {LONGEST:g}, and so for {len(bad)} of {len(real)}; mend or drop it, or use other features"
             )
         return {
             "ids": torch.full((len(real), self.k), -1, dtype=torch.int32),

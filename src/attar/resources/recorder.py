@@ -38,8 +38,8 @@ class Recorder:
         window: epochs of a window, for ``dyn_unc`` and ``dual``; 0 for none.
         classes: K, to compare distributions of successive epochs, for ``tdds``; then ``window`` is its window.
         chosen: epochs, from 1, whose EL2N is averaged; empty for all.
-        worker: keep every epoch's facts until :meth:`merge`, about 40 bytes an example and epoch: for one of several
-            processes, none of which sees all examples.
+        worker: keep every epoch's facts until :meth:`merge`, about 40 bytes an example and epoch, and 4 for
+            each of K classes: for one of several processes, none of which sees all examples.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class Recorder:
         least = 3 if classes else 2
         if (window and window < least) or (classes and not window):
             raise UsageError(f"window={window} is too short to have a spread; it must be at least {least}")
+        if any(isinstance(e, bool) or not isinstance(e, int) or e < 1 for e in chosen):
+            raise UsageError(f"chosen={sorted(map(str, chosen))} must be epochs, whole numbers from 1")
         self.window, self.classes, self.chosen, self.worker = window, classes, frozenset(chosen), worker
         self.epoch = 0
         self._state = recording.start(len(self.ids), window=window, classes=classes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,9 @@ def plan(work: Work, text: str, score: Score, sizes: list[int], k: list[int]) ->
     name, settings = read(text)
     many, few = np.array(sizes), np.array(k)
     if name == "top":
-        first = np.array([min(int(settings["skip"] * n), n - m) for n, m in zip(sizes, k)])
+        first = np.array([min(int(Fraction(str(settings["skip"])) * n), n - m) for n, m in zip(sizes, k)])
         return {**_named("low", boundary(work, score, first)), **_named("high", boundary(work, score, first + few))}
-    drop = np.array([min(math.ceil(settings["cutoff"] * n), n - m) for n, m in zip(sizes, k)])
+    drop = np.array([min(math.ceil(Fraction(str(settings["cutoff"])) * n), n - m) for n, m in zip(sizes, k)])
     return covered(work, score, boundary(work, score, drop), settings["strata"], many, few)
 
 

@@ -10,7 +10,8 @@ Differs from other code: the authors' keeps the logits of every epoch in files a
 example by Welford's update. Their optional correction of the variance for few epochs is left out: it changes no order.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
-``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
+``ccs:cutoff=0.3`` leaves the hardest 30 % out, those of least confidence, and covers all other scores, ``stratified`` covers
+the whole ranking,
 ``beta`` moves to easy examples as fewer are kept.
 """
 
@@ -87,7 +88,8 @@ class Cartography(Method):
         names = (self.metric,)
         known = seen(real, res, self.signals, self.runs, names)
         score = scores.cartography(known, self.metric, self.direction)
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=known)
+        how = {"rule": self.rule, "balanced": self.balanced, "seeds": seeds}
+        return ranked(real, budget, score, **how, signals=known, hard=scores.doubt(known))
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks in order."""

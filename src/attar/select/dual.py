@@ -88,7 +88,8 @@ class DUAL(Method):
         names = ("dual",)
         known = seen(real, res, self.signals, self.runs, names)
         score = scores.dual(known)
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=known)
+        how = {"rule": self.rule, "balanced": self.balanced, "seeds": seeds}
+        return ranked(real, budget, score, **how, signals=known, hard=scores.doubt(known))
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks in order."""

@@ -10,7 +10,8 @@ Differs from the official code, which writes the probabilities of every epoch as
 an entry whose probability has rounded to 0; here a ring of J numbers an example. The last window is left out, as there.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
-``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
+``ccs:cutoff=0.3`` leaves the hardest 30 % out, those of least confidence, and covers all other scores, ``stratified`` covers
+the whole ranking,
 ``beta`` moves to easy examples as fewer are kept.
 """
 
@@ -89,7 +90,8 @@ class DynUnc(Method):
         names = ("dyn_unc",)
         known = seen(real, res, self.signals, self.runs, names)
         score = scores.dyn_unc(known)
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=known)
+        how = {"rule": self.rule, "balanced": self.balanced, "seeds": seeds}
+        return ranked(real, budget, score, **how, signals=known, hard=scores.doubt(known))
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks in order."""

@@ -1,8 +1,8 @@
 """k-means prototypes. Stuart Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982;
 seeds from David Arthur and Sergei Vassilvitskii, k-means++: The advantages of careful seeding, SODA 2007.
 
-Cut each class into k clusters and keep the real example nearest to the centre of each, weighted by the size of its
-cluster: the weighted mean of the kept is close to the mean of all, and every mode has its example.
+Cut each class into k clusters and keep the real example nearest to the centre of each, with ``weighted`` by the size
+of its cluster: the weighted mean of the kept is close to the mean of all, and every mode has its example.
 
     centres = argmin over c of sum_i min_j || x_i - c_j ||^2
     pick_j  = the unpicked example nearest to c_j;    weight_j = |cluster j|
@@ -32,7 +32,7 @@ from attar.select.pick import Picks, counts, features_of, groups, pick, rows_of
 
 @dataclass(frozen=True, kw_only=True)
 class KMeans(Method):
-    """The real example nearest to each cluster centre, weighted by cluster size. Not nested in the budget.
+    """The real example nearest to each cluster centre, on request weighted by cluster size. Not nested in the budget.
 
     ``gain`` is the share of the group that the pick's cluster holds.
 
@@ -55,6 +55,9 @@ class KMeans(Method):
     "Most iterations."
     whole: int = 50_000
     "Groups of more examples are clustered in mini-batches."
+
+    weighted: bool = False
+    "Whether each pick counts by the size of its cluster in training; else all count alike."
 
     paper: ClassVar[str] = "Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
@@ -80,7 +83,9 @@ class KMeans(Method):
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks, those of large clusters first."""
-        return rows_of(state)
+        if self.weighted:
+            return rows_of(state, {"weighted": True})
+        return rows_of({**state, "weight": torch.ones_like(state["weight"])})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         """All rounds, a product and a sum each, and one pass to find the picks; two copies of the largest group."""

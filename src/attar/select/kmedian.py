@@ -1,7 +1,8 @@
 """k-medians. Paul Bradley, Olvi Mangasarian and Nick Street, Clustering via concave minimization, NIPS 1996.
 
 k-means whose centres are medians: sums of distances along the axes in place of squares, so that a few odd examples do not
-drag a centre away. The real example nearest to each centre is kept, weighted by the size of its cluster.
+drag a centre away. The real example nearest to each centre is kept; with ``weighted`` it
+counts by the size of its cluster.
 
     centres = argmin over c of sum_i min_j | x_i - c_j |_1,   c_j = median of each feature over cluster j
     pick_j  = the unpicked example nearest to c_j;   weight_j = |cluster j|
@@ -31,7 +32,7 @@ from attar.select.pick import Picks, counts, features_of, groups, pick, rows_of
 
 @dataclass(frozen=True, kw_only=True)
 class KMedian(Method):
-    """The real example nearest to each cluster median, weighted by cluster size. Not nested in the budget.
+    """The real example nearest to each cluster median, on request weighted by cluster size. Not nested in the budget.
 
     ``gain`` is the share of the group that the pick's cluster holds.
 
@@ -51,6 +52,9 @@ class KMedian(Method):
     "Epochs of training for trained features."
     rounds: int = 100
     "Most iterations."
+
+    weighted: bool = False
+    "Whether each pick counts by the size of its cluster in training; else all count alike."
 
     paper: ClassVar[str] = "Bradley, Mangasarian and Street, Clustering via concave minimization, NIPS 1996"
     modalities: ClassVar[tuple[str, ...]] = ("image",)
@@ -76,7 +80,9 @@ class KMedian(Method):
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks, those of large clusters first."""
-        return rows_of(state)
+        if self.weighted:
+            return rows_of(state, {"weighted": True})
+        return rows_of({**state, "weight": torch.ones_like(state["weight"])})
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         """All rounds, two operations a number each, and a pass to find the picks; copies of the largest group, a tile."""

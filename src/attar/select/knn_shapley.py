@@ -93,7 +93,7 @@ class KNNShapley(Method):
         for own, other in ((slice(0, middle), slice(middle, None)), (slice(middle, None), slice(0, middle))):
             points, answers = x[other][: self.validation], labels[other][: self.validation]
             value[rows[own]] = shapley(x[own], labels[own], points, answers, self.neighbours)
-        return ranked(real, budget, value, rule=self.rule, balanced=self.balanced, seeds=seeds)
+        return ranked(real, budget, value, rule=self.rule, balanced=self.balanced, seeds=seeds, hard=-value)
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks by falling value."""

@@ -71,7 +71,7 @@ class Moderate(Method):
                 distance[rows] = from_median(features_of(real, res, rows)).float().cpu()
         for rows in groups(real, self.balanced):
             score[rows] = moderation(distance[rows])
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds)
+        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, hard=distance)
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks, those nearest to the median distance first."""

@@ -86,9 +86,8 @@ class Prototype(Method):
         x = pairs.unit(features_of(real, res, rows))  # [N, D]
         score = torch.zeros(len(real))
         score[rows] = self._distance(real, x, rows, seeds).cpu()
-        if self.prefer == "easy":
-            score = -score
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds)
+        signed = -score if self.prefer == "easy" else score
+        return ranked(real, budget, signed, rule=self.rule, balanced=self.balanced, seeds=seeds, hard=score)
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks by falling score."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -70,8 +71,12 @@ def given(real: RealSet, where: str, names: tuple[str, ...]) -> State:
     if len(set(lengths.values())) > 1:
         raise DataError(f"the columns of {where} have different lengths: {lengths}; give one value an example in each")
     places = _places(real, table, where)
-    wanted = [name for name in (*names, *USEFUL) if name in table]
-    return {name: _checked(real, table[name], places, f"'{name}' of {where}") for name in dict.fromkeys(wanted)}
+    found = {name: _checked(real, table[name], places, f"'{name}' of {where}") for name in names}
+    for name in USEFUL:
+        if name in table and name not in found:
+            with contextlib.suppress(DataError):  # a column of that name may mean something else
+                found[name] = _checked(real, table[name], places, name)
+    return found
 
 
 def read(path: Path, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], list[str]]:

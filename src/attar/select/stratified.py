@@ -78,7 +78,10 @@ def strata(real: RealSet, by: str) -> torch.Tensor:
             f"{real.name} has no column '{by}'; {nearest(by, known) if known else 'it has none but images'}"
         )
     try:
-        codes = real.table[by].combine_chunks().dictionary_encode(null_encoding="encode")
+        column = real.table[by].combine_chunks()
+        if isinstance(column, pa.DictionaryArray):  # a category, as pandas writes it
+            column = column.dictionary_decode()
+        codes = column.dictionary_encode(null_encoding="encode")
         order = pc.call_function("rank", [codes.dictionary], pc.RankOptions("ascending")).to_numpy()  # [H], nulls last
     except (pa.ArrowException, NotImplementedError) as e:
         raise UsageError(

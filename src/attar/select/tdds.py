@@ -12,7 +12,8 @@ average that starts at 0, so that one distribution and J - 1 numbers an example 
 As there, the first T of 200 epochs are watched; but their images are not transformed, where the authors crop and mirror them.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
-``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
+``ccs:cutoff=0.3`` leaves the hardest 30 % out, those of least confidence, and covers all other scores, ``stratified`` covers
+the whole ranking,
 ``beta`` moves to easy examples as fewer are kept.
 """
 
@@ -91,7 +92,8 @@ class TDDS(Method):
         names = ("tdds",)
         known = seen(real, res, self.signals, self.runs, names)
         score = scores.tdds(known)
-        return ranked(real, budget, score, rule=self.rule, balanced=self.balanced, seeds=seeds, signals=known)
+        how = {"rule": self.rule, "balanced": self.balanced, "seeds": seeds}
+        return ranked(real, budget, score, **how, signals=known, hard=scores.doubt(known))
 
     def finish(self, state: State, res: Resources) -> Rows:
         """The picks in order."""

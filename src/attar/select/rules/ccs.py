@@ -11,6 +11,7 @@ same number of every stratum, all of those that have fewer.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 
@@ -21,13 +22,13 @@ from attar.select.rules.pool import Pool
 
 
 def ccs(pool: Pool, k: int, *, strata: int = 50, cutoff: float = 0.1) -> Picks:
-    """Equal numbers of strata of equal width in the score, without the highest scores. Nested while the cutoff holds.
+    """Equal numbers of strata of equal width in the score, without the hardest. Nested while the cutoff holds.
 
     Args:
-        pool: n examples, high = hard.
+        pool: n examples.
         k: 1 to n.
         strata: how many.
-        cutoff: share of the n with the highest scores that is left out; less of it where too few would be left. The
+        cutoff: share of the n that is left out, the hardest; less of it where too few would be left. The
             paper tunes it for each amount: 0.3 on CIFAR-10 where a tenth is kept.
 
     Differs from the official code, which cuts at 1.0001 times the maximum and so loses the top example where scores are
@@ -35,14 +36,14 @@ def ccs(pool: Pool, k: int, *, strata: int = 50, cutoff: float = 0.1) -> Picks:
     in both.
 
     Raises:
-        UsageError: no stratum, or ``cutoff`` outside [0, 1).
+        UsageError: no stratum, ``cutoff`` outside [0, 1), or above 0 where it is not known what is hard.
     """
     if strata < 1:
         raise UsageError(f"ccs:strata={strata} must be at least 1; try strata=50")
     if not 0 <= cutoff < 1:
         raise UsageError(f"ccs:cutoff={cutoff} is not a share in [0, 1); try cutoff=0.1")
-    drop = min(math.ceil(cutoff * len(pool)), len(pool) - k)
-    left = pool.ranking()[drop:].sort().values  # places in the order of ids
+    drop = min(math.ceil(Fraction(str(cutoff)) * len(pool)), len(pool) - k)
+    left = pool.without_hardest(drop, "ccs", "cutoff").sort().values  # places in the order of ids
     stratum = strata_of(pool.score[left], strata)  # [n - drop]
     parts = sorted((left[stratum == j] for j in range(strata)), key=len, reverse=True)  # large ones get what is over
     shares = level(k, [len(part) for part in parts])

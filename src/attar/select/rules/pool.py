@@ -23,6 +23,7 @@ class Pool:
         labels: int64 [n], or None where there are none.
         seeds: of the run, the same for every pool.
         signals: what else is known of the examples, by name, n rows each (``confidence`` [n], ``features`` [n, D] ...).
+        hard: float64 [n], high = hard, where wrong labels are; None where the method does not know.
     """
 
     score: torch.Tensor
@@ -30,6 +31,7 @@ class Pool:
     labels: torch.Tensor | None = None
     seeds: Seeds = field(default_factory=Seeds)
     signals: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    hard: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.score)
@@ -37,6 +39,27 @@ class Pool:
     def ranking(self) -> torch.Tensor:
         """Places from the highest score to the lowest, ties to the lower id: int64 [n]."""
         return self.score.argsort(descending=True, stable=True)
+
+    def without_hardest(self, count: int, rule: str, setting: str) -> torch.Tensor:
+        """Places of all but the hardest, from the highest score to the lowest: int64 [n - count].
+
+        Args:
+            count: how many are left out; of equal ones those of lower id. rule, setting: for the message.
+
+        Raises:
+            UsageError: the method does not know what is hard.
+        """
+        if not count:
+            return self.ranking()
+        if self.hard is None:
+            raise UsageError(
+                f"rule '{rule}' leaves out the hardest examples, but this method's score does not tell which these are; "
+                f"give {rule}:{setting}=0, or signals with a column confidence where it takes signals"
+            )
+        out = torch.zeros(len(self), dtype=torch.bool)
+        out[self.hard.argsort(descending=True, stable=True)[:count]] = True
+        ranking = self.ranking()
+        return ranking[~out[ranking]]
 
     def signal(self, name: str, rule: str) -> torch.Tensor:
         """One of the signals.

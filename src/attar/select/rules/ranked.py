@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 
@@ -25,6 +26,7 @@ def ranked(
     balanced: bool,
     seeds: Seeds,
     signals: Mapping[str, torch.Tensor] | None = None,
+    hard: torch.Tensor | Literal["score"] | None = "score",
 ) -> State:
     """Applies a rule to the scores of every class, or of all examples.
 
@@ -36,6 +38,7 @@ def ranked(
         balanced: one pool per class, else one pool of all examples.
         seeds: for rules that draw.
         signals: further facts of every example that a rule may want, N rows each.
+        hard: [N], high = hard, for rules that leave out the hardest; ``score`` where it is that, None where nothing tells.
 
     Returns:
         The state of :func:`attar.select.pick.pick`; ``gain`` is the score of each pick. ``judged.score`` and those signals that
@@ -48,6 +51,7 @@ def ranked(
     choose = rule_of(rule)
     score = finite(real, score)
     labels, known = real.labels if real.n_classes else None, signals or {}
+    difficulty = score if isinstance(hard, str) else None if hard is None else finite(real, hard)
 
     def of_group(rows: torch.Tensor, k: int, group: int) -> Picks:
         pool = Pool(
@@ -56,6 +60,7 @@ def ranked(
             labels=None if labels is None else labels[rows],
             seeds=seeds,
             signals={name: value[rows.to(value.device)] for name, value in known.items()},
+            hard=None if difficulty is None else difficulty[rows],
         )
         return choose(pool, k)
 

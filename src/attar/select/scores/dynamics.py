@@ -109,3 +109,8 @@ def known(value: str, choices: tuple[str, ...], setting: str) -> None:
     """
     if value not in choices:
         raise UsageError(f"{setting} '{value}' is unknown; {nearest(value, choices)}")
+
+
+def doubt(known: State) -> torch.Tensor | None:
+    """How hard examples are whose score says something else: the negative mean probability of the label; None without it."""
+    return -known["confidence"] if "confidence" in known else None

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import torch
 
+EPS = 1e-3
+"""Part of the ridge below which what is left unexplained is rounding."""
+
 
 class LogDet:
     """Submodular; monotone for any ridge in this form, as F is log det(I + S_SS / ridge)."""
@@ -19,7 +22,7 @@ class LogDet:
         """Nothing is picked; z: float [n, D] with s_ij = z_i . z_j, ridge > 0, k: most picks."""
         self.z, self.ridge, self.done = z, ridge, 0
         self.left = z.square().sum(1).double() + ridge  # r, float64 [n]
-        self.columns = z.new_empty(k, len(z))  # c transposed, [k, n]
+        self.columns = z.new_empty(k, len(z), dtype=torch.float64)  # c transposed, [k, n]; float32 loses small ridges
 
     def __len__(self) -> int:
         return len(self.z)
@@ -35,9 +38,9 @@ class LogDet:
     def add(self, place: int) -> None:
         """One more number of every c: O(n (D + picks))."""
         before = self.columns[: self.done]  # [t, n]
-        row = self.z @ self.z[place]  # [n]
+        row = (self.z @ self.z[place]).double()  # [n]
         row -= before.T @ before[:, place]
-        row /= float(self.left[place]) ** 0.5
+        row /= float(self.left[place].clamp_min(EPS * self.ridge)) ** 0.5
         self.columns[self.done] = row
-        self.left -= row.double().square()
+        self.left -= row.square()
         self.done += 1
