@@ -39,7 +39,8 @@ AROUND = {"image", whitening.MEAN, whitening.MATRIX}
 
 @dataclass(eq=False, kw_only=True)
 class Condensed(Dataset):
-    """M kept examples with all that is known of them. As a torch dataset: item i is (image, label), or (image, objects).
+    """M kept examples with all that is known of them. As a torch dataset: item i is (image, label), or (image, objects);
+    the label is -1 where there are no classes.
 
     Args:
         manifest: the content of ``condensed.json``.
@@ -65,7 +66,7 @@ class Condensed(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, Any]:
         if self.task == DETECTION:
             return self.images[index], self.table["objects"][index].as_py()
-        return self.images[index], int(self.labels[index])
+        return self.images[index], int(self.labels[index]) if self.labelled else -1
 
     @property
     def kind(self) -> str:
@@ -87,11 +88,21 @@ class Condensed(Dataset):
         """How to train on it."""
         return self.manifest["recipe"]
 
+    @property
+    def labelled(self) -> bool:
+        """Whether every example has one class."""
+        return "label" in self.table.column_names
+
     @cached_property
     def labels(self) -> torch.Tensor:
-        """int64 [M]."""
-        if "label" not in self.table.column_names:
-            raise UsageError(f"the examples of a set of task '{self.task}' have no one class; use its table")
+        """int64 [M].
+
+        Raises:
+            UsageError: the examples have no one class each.
+        """
+        if not self.labelled:
+            what = f"a set for {self.task}" if self.task == DETECTION else "this set, which was read without labels,"
+            raise UsageError(f"the examples of {what} have no one class each; use its table and its images")
         return torch.tensor(self.table["label"].to_numpy(), dtype=torch.int64)
 
     @cached_property
@@ -207,7 +218,7 @@ class Condensed(Dataset):
     def _preview(self, bytes8: torch.Tensor) -> torch.Tensor:
         """The first pictures of each class, or with their boxes: uint8 [C, H', W']."""
         if self.task != DETECTION:
-            return preview(bytes8, self.labels)
+            return preview(bytes8, self.labels if self.labelled else torch.zeros(len(self), dtype=torch.int64))
         first = self.table.slice(0, 10)
         return preview(outlined(bytes8[:10], first), torch.zeros(len(first), dtype=torch.int64))
 

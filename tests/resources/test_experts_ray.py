@@ -17,6 +17,7 @@ from attar.execute.plan import Plan
 from attar.execute.progress import Silent
 from attar.method import State
 from attar.real.realset import RealSet
+from attar.resources import build
 from attar.resources.build import gather
 from attar.resources.experts import experts
 
@@ -116,3 +117,52 @@ def test_without_a_cluster_there_is_none(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert not cluster.at_hand()
     assert "RAY_ADDRESS" not in os.environ
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1", "127.0.0.1:22x", "255.255.255.255:6379", "[::1]:9"])
+def test_addresses_of_any_writing_are_refused_in_a_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ray:
+        @staticmethod
+        def is_initialized() -> bool:
+            return False
+
+        @staticmethod
+        def init(address: str, **how: Any) -> None:
+            raise ValueError("no such address")
+
+    monkeypatch.setattr(cluster.importlib, "import_module", lambda name: Ray)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ResourceError, match="no Ray cluster answers at RAY_ADDRESS"), cluster.joined("experts"):
+        pass
+
+
+def test_the_address_that_takes_jobs_is_not_that_of_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    assert not cluster.at_hand()
+
+
+def test_a_cluster_without_what_a_task_takes_is_refused() -> None:
+    class Ray:
+        @staticmethod
+        def cluster_resources() -> dict[str, float]:
+            return {"CPU": 4.0}
+
+    cluster.require(Ray, cpus=1, gpus=0)
+    with pytest.raises(ResourceError, match="has 0 GPUs, but a task takes 1"):
+        cluster.require(Ray, cpus=1, gpus=1)
+
+
+def test_a_machine_that_would_make_another_expert_is_refused(
+    make_set: MakeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept under the key of what was asked for."""
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    (task,) = experts(1, **LONG)
+    real, plan = make_set(), Plan()
+    wanted = {**build.identify(task, real, 0, plan), "files": {"my.py": "another hash"}}
+    with pytest.raises(ResourceError, match=r"would make another expert-0: .* another file of my.py"):
+        build._sent_back((real, 0, plan), (task, wanted), Silent())
+    assert not list(tmp_path.rglob("expert-*"))

@@ -155,11 +155,14 @@ def _show_result(done: list[Condensed], took: float, as_json: bool) -> None:
             f"{f['folder']}: {f['rows']} {made} examples in place of {f['real_rows']}, {show.duration(max(took, f['seconds']))}"
         )
     first, scores = facts[0]["folder"], facts[0]["scores"]
-    detection = done[0].manifest["task"] == "detection"
-    last = (
-        f"attar export {shlex.quote(first)} --format coco --to OUT"
-        if detection
-        else f"attar evaluate {shlex.quote(first)}"
-    )
-    show.lines(f"look at it: {first}/report.html", f"{'as COCO' if detection else 'how good is it'}: {last}")
+    show.lines(f"look at it: {first}/report.html", _next(done[0], shlex.quote(first)))
     show.lines(*([f"what was known of every example: {scores}"] if scores else []))
+
+
+def _next(kept: Condensed, folder: str) -> str:
+    """What one does with such a set."""
+    if kept.manifest["task"] == "detection":
+        return f"as COCO: attar export {folder} --format coco --to OUT"
+    if not kept.labelled:
+        return f"its images: attar export {folder} --format folder --to OUT"
+    return f"how good is it: attar evaluate {folder}"

@@ -33,6 +33,8 @@ PATIENCE = 20.0
 """Seconds in which tasks may save their state when a signal has come."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 """Of a task: one core."""
+LONG = 60.0
+"""Seconds without a sign of a task after which that is said."""
 KNOCK = 10.0
 """Seconds in which a cluster must answer."""
 EACH = 1.0
@@ -44,7 +46,10 @@ def at_hand() -> bool:
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         return True
-    return bool(os.environ.get("RAY_ADDRESS")) and importlib.util.find_spec("ray") is not None
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address or address.startswith(("http://", "https://")):  # of the service that takes jobs, not of a cluster
+        return False
+    return importlib.util.find_spec("ray") is not None
 
 
 @contextmanager
@@ -77,7 +82,7 @@ def _join(ray: Any) -> None:
     try:
         _knocked(told or "")
         ray.init(address="auto", **quiet)
-    except (ConnectionError, TimeoutError, socket.gaierror) as e:
+    except (OSError, ValueError) as e:
         if told:
             raise ResourceError(
                 f"no Ray cluster answers at RAY_ADDRESS={told}; start it (ray start --head), or unset RAY_ADDRESS to work on "
@@ -90,7 +95,7 @@ def _knocked(address: str) -> None:
     """Opens a connection to HOST:PORT, where one is named: Ray itself asks for minutes whether somebody is there."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
 
 
 def answer(ray: Any, task: Any) -> Any:
@@ -99,14 +104,30 @@ def answer(ray: Any, task: Any) -> Any:
     Raises:
         ResourceError: its workers were lost again and again.
     """
-    lost = (ray.exceptions.WorkerCrashedError, ray.exceptions.RaySystemError, MemoryError)
     try:
         return ray.get(task)
-    except lost as e:
+    except ray.exceptions.RayTaskError:
+        raise  # a fault of the work itself
+    except (ray.exceptions.RayError, MemoryError) as e:
         raise ResourceError(
-            f"Ray lost the workers of a piece of work {RETRIES + 1} times ({type(e).__name__}); let fewer work at once, or give "
-            "more memory, and run the same command again"
+            f"Ray lost the workers of a piece of work again and again ({type(e).__name__}); let fewer work at once, or give more "
+            "memory, and run the same command again"
         ) from e
+
+
+def require(ray: Any, *, cpus: int, gpus: int) -> None:
+    """Refuses a cluster on which no task could ever run.
+
+    Raises:
+        ResourceError: it has fewer cores or GPUs in all than one task takes.
+    """
+    there = ray.cluster_resources()
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if there.get(name, 0) < wanted:
+            raise ResourceError(
+                f"the Ray cluster has {there.get(name, 0):g} {name}s, but a task takes {wanted}; add machines, or unset "
+                "RAY_ADDRESS to work on this machine alone"
+            )
 
 
 Piece = Callable[[Any, T, Progress], Any]
@@ -129,6 +150,7 @@ def done(
         Exception: what a piece raised; the others are stopped.
     """
     with joined("work on a Ray cluster") as ray, caught() as stop:
+        require(ray, cpus=1, gpus=gpus)
         meter = ray.remote(num_cpus=0, max_restarts=-1)(Meter).remote()
         cache = {name: os.environ[name] for name in ("ATTAR_CACHE",) if name in os.environ}
         how = {
@@ -149,9 +171,13 @@ def done(
 
 
 def _collected(ray: Any, running: dict[Any, int], reading: Reading, stop: Stop) -> Iterator[tuple[int, Any]]:
+    began, said = time.monotonic(), False
     while running:
         ready, _ = ray.wait(list(running), num_returns=1, timeout=EACH)
         reading.look()
+        if not (ready or reading.over or said) and time.monotonic() - began > LONG:
+            said = True
+            print("no task of the Ray cluster has begun yet: all of its cores may be taken", file=sys.stderr)
         for task in ready:
             value = answer(ray, task)
             if isinstance(value, BaseException):
@@ -170,9 +196,7 @@ def _saved(ray: Any, running: dict[Any, int], stop: Stop) -> None:
     for task in running:
         ray.cancel(task, force=False)  # an interrupt, which a run of attar takes for the signal to save
     ray.wait(list(running), num_returns=len(running), timeout=PATIENCE)
-    how = (
-        "each machine of the cluster has saved the states of its own in its cache; run the same command again to go on"
-    )
+    how = "what had begun saved its state in the cache of its machine; run the same command again to go on"
     raise Interrupted(f"stopped with {len(running)} pieces of the work to do; {how}", stop.signal)
 
 

@@ -13,9 +13,9 @@ from attar.seeds import Seeds
 
 
 def net_of(spec: Spec, real: RealSet) -> Net:
-    """The network that ``spec`` names, for the images and classes of a real set."""
+    """The network that ``spec`` names, for the images and classes of a real set; without classes it has a single output."""
     c, h, w = real.shape
-    return build(spec, channels=c, size=(h, w), classes=real.n_classes)
+    return build(spec, channels=c, size=(h, w), classes=max(1, real.n_classes))
 
 
 def prefixed(params: Params) -> Params:

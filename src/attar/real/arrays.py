@@ -19,15 +19,17 @@ Keys = dict[str, tuple[str, str]]
 """Split -> (key of its images, key of its labels)."""
 
 
-def source(given: Any) -> Source:
+def source(given: Any, *, labelled: bool = True) -> Source:
     """(x, y), or a dictionary of arrays, as a source of one or more splits.
 
     Args:
         given: numpy arrays or tensors: images [N, H, W], [N, H, W, C] or [N, C, H, W], labels [N]; in a dictionary also
-            ``class_names``.
+            ``class_names``. Where examples are not ``labelled``, images alone will do.
     """
+    if isinstance(given, (np.ndarray, torch.Tensor)):  # no labels are wanted
+        given = {"x": given}
     if isinstance(given, Mapping):
-        keys = find_keys(given, "the dictionary")
+        keys = find_keys(given, "the dictionary", labelled=labelled)
         names = class_names(given.get("class_names"), "class_names")
     else:
         if len(given) != 2:
@@ -36,22 +38,28 @@ def source(given: Any) -> Source:
         keys, names = {"train": ("x", "y")}, ()
 
     def opening(x: str, y: str) -> Opening:
-        return Opening(open=lambda: part(as_array(given[x], x), as_array(given[y], y), names=names, x_name=x, y_name=y))
+        def read() -> Part:
+            labels = as_array(given[y], y) if y else None
+            return part(as_array(given[x], x), labels, names=names, x_name=x, y_name=y)
+
+        return Opening(open=read)
 
     return Source(reader="arrays", name="arrays", splits={split: opening(x, y) for split, (x, y) in keys.items()})
 
 
 def part(
-    x: np.ndarray, y: np.ndarray, *, names: tuple[str, ...] = (), x_name: str, y_name: str, where: str = ""
+    x: np.ndarray, y: np.ndarray | None, *, names: tuple[str, ...] = (), x_name: str, y_name: str, where: str = ""
 ) -> Part:
     """Images and labels of one split.
 
     Args:
         x: [N, H, W], [N, H, W, C] or [N, C, H, W] with C of 1 or 3.
-        y: [N].
+        y: [N]; None where there are no labels.
         where: the file that they come from.
     """
     at = f"{where}: " if where else ""
+    if y is None:
+        y = np.zeros(len(x) if x.ndim else 0, np.int64)  # nobody looks at them
     if x.dtype == object or y.dtype == object:
         raise DataError(f"{at}{x_name} or {y_name} is an array of Python objects; give plain arrays of equal images")
     if y.ndim == 2 and y.shape[1] == 1:
@@ -76,7 +84,7 @@ def part(
     )
 
 
-def find_keys(given: Mapping[str, Any], where: str) -> Keys:
+def find_keys(given: Mapping[str, Any], where: str, *, labelled: bool = True) -> Keys:
     """Which arrays are the images and labels of which split: x_train, train_images, images_train, X_test ..."""
     found: dict[tuple[str, str], str] = {}
     for key in given:
@@ -85,7 +93,11 @@ def find_keys(given: Mapping[str, Any], where: str) -> Keys:
         for kind, known in (("x", IMAGES), ("y", LABELS)):
             if any(w in known for w in words if w not in SPLIT_WORDS):
                 found.setdefault((split, kind), key)
-    keys = {s: (found[s, "x"], found[s, "y"]) for s in ("train", "val", "test") if {(s, "x"), (s, "y")} <= found.keys()}
+    keys = {
+        s: (found[s, "x"], found.get((s, "y"), ""))
+        for s in ("train", "val", "test")
+        if (s, "x") in found and (not labelled or (s, "y") in found)
+    }
     if "train" not in keys:
         raise DataError(
             f"{where} has the arrays {', '.join(given) or 'none'}; expected x_train and y_train "

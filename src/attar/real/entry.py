@@ -73,7 +73,7 @@ def build(
     """
     if not part.n:
         raise DataError(f"{name} has no examples; give at least one of every class")
-    labelled = _categorised if part.task == objects.DETECTION else _labelled
+    labelled = _categorised if part.task == objects.DETECTION else _labelled if part.labelled else _plain
     early = None if part.labels_last else labelled(part, torch.arange(part.n), known)
     decoded = decode(part, sink, recipe, name=name, workers=workers, progress=progress)
     table, classes = early or labelled(part, decoded.rows, known)
@@ -82,7 +82,7 @@ def build(
     notes = _skipped(decoded.bad, part.n)
     if part.task == objects.DETECTION:
         table = objects.fitted(table, decoded.shape[1:], recipe.resize)
-    elif known is None:
+    elif known is None and part.labelled:
         table, classes, dropped = _present(table, classes, name)
         notes += dropped
     sink.flush()
@@ -167,6 +167,17 @@ def _labelled(part: Part, rows: torch.Tensor, known: Classes | None) -> tuple[pa
         table = table.take(pa.array(rows.numpy()))
     codes, classes = encode(table["label"], lambda i: part.where(int(rows[i])), declared=part.names, known=known)
     return _relabelled(table, codes).replace_schema_metadata(None), classes
+
+
+def _plain(part: Part, rows: torch.Tensor, known: Classes | None) -> tuple[pa.Table, Classes]:
+    """The columns of some rows (int64 [n]) without their labels; the number of each row where there is no other column."""
+    table = part.columns()
+    table = table.select([name for name in table.column_names if name != "label"])
+    if not table.num_columns:
+        table = pa.table({"row": pa.array(range(part.n), pa.int64())})
+    if len(rows) < len(table):
+        table = table.take(pa.array(rows.numpy()))
+    return table.replace_schema_metadata(None), Classes(())
 
 
 def _categorised(part: Part, rows: torch.Tensor, known: Classes | None) -> tuple[pa.Table, Classes]:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from attar.errors import DataError, UsageError, nearest
@@ -19,34 +21,41 @@ from attar.real.source import Source, readable_name
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(:[\w.-]+)?")
 
 
-def find(source: Any) -> Source:
+def find(source: Any, *, labelled: bool = True) -> Source:
     """Describes a source; training pixels are not read yet, and of the test split nothing but names and sizes.
 
     Args:
         source: ``digits``; a path; ``hf:owner/name``; arrays; a torch dataset, or (train, test) of them; a ``Dataset`` or
             ``DatasetDict`` of the package datasets.
+        labelled: whether the examples have classes; else there need be none, images may lie in one folder, arrays may be alone,
+            and there is a training split alone.
 
     Raises:
         UsageError: nothing is there, or it is no source.
         DataError: what is there cannot be used.
     """
+    found = _found(source, labelled)
+    return found if labelled else found.without_labels()
+
+
+def _found(source: Any, labelled: bool) -> Source:
     if isinstance(source, (str, os.PathLike)):
-        return _named(os.fspath(source))
+        return _named(os.fspath(source), labelled)
     if hub.is_dataset(source):
         return hub.source(source)
     if isinstance(source, Dataset):
         return torch_dataset.source(source)
     if isinstance(source, (tuple, list)) and len(source) == 2 and all(isinstance(s, Dataset) for s in source):
         return torch_dataset.source(*source)
-    if isinstance(source, (tuple, Mapping)):
-        return arrays.source(source)
+    if isinstance(source, (tuple, Mapping)) or (not labelled and isinstance(source, (np.ndarray, torch.Tensor))):
+        return arrays.source(source, labelled=labelled)
     raise UsageError(
         f"{type(source).__name__} is no source; give a path, 'digits', (images, labels), a dictionary of arrays, "
         "or a dataset"
     )
 
 
-def _named(name: str) -> Source:
+def _named(name: str, labelled: bool) -> Source:
     if name == "digits":
         return digits.source()
     readable_name(name)
@@ -55,26 +64,28 @@ def _named(name: str) -> Source:
     path = Path(name).expanduser()
     with named(path, "reading"):
         if path.exists():
-            return _at(path)
+            return _at(path, labelled)
         if _HUB_NAME.fullmatch(name) and not path.parent.exists():
             return hub.from_hub(name)
         raise UsageError(f"there is nothing at {path}; {_siblings(path)}")
 
 
-def _at(path: Path) -> Source:
+def _at(path: Path, labelled: bool) -> Source:
     if path.is_dir():
         if parquet.found(path):
-            return parquet.source(path)
+            return parquet.source(path, labelled=labelled)
         archives = sorted(p for p in path.glob("*.npz") if not p.name.startswith("."))
         if len(archives) > 1:
             raise DataError(f"{path} holds {len(archives)} .npz archives; give the path of one of them")
         if archives:
-            return replace(npz.source(archives[0]), name=path.absolute().name, path=str(path))
-        return coco.source(path) if coco.found(path) else folder.source(path)
+            return replace(npz.source(archives[0], labelled=labelled), name=path.absolute().name, path=str(path))
+        if coco.found(path):
+            return coco.source(path)
+        return folder.source(path) if labelled else folder.loose(path)
     if path.suffix.lower() in (".parquet", ".pq"):
-        return parquet.source(path)
+        return parquet.source(path, labelled=labelled)
     if path.suffix.lower() == ".npz":
-        return npz.source(path)
+        return npz.source(path, labelled=labelled)
     if coco.is_annotations(path):
         return coco.source(path)
     raise DataError(

@@ -47,13 +47,38 @@ def source(path: Path) -> Source:
     )
 
 
+def loose(path: Path) -> Source:
+    """All images below a folder, or below its train/, as examples without classes.
+
+    Raises:
+        DataError: no images.
+    """
+    train = next((p for p in _folders(path) if SPLIT_WORDS.get(p.name.lower()) == "train"), path)
+    inside = _walk(train)
+    files, others = ([p for p in inside if _is_image(p) is wanted] for wanted in (True, False))
+    if not files:
+        raise DataError(f"{train} holds no images; put some there")
+    for file in files:
+        readable_name(file)
+    return Source(
+        reader="folder",
+        name=path.absolute().name,
+        path=str(path),
+        splits={"train": Opening(open=lambda: _part(train, files, ()), identity=files_identity("folder", files))},
+        notes=(_left_out(files, others),) if others else (),
+    )
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
     """The class names: the sub-folders of the training folder, sorted."""
     classes = _folders(folder)
     if not classes:
         loose = sum(_is_image(p) for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
         holds = f"{loose} images but no class folders" if loose else "no images"
-        raise DataError(f"{folder} holds {holds}; put the images of each class in a sub-folder named like the class")
+        raise DataError(
+            f"{folder} holds {holds}; put the images of each class in a sub-folder named like the "
+            "class (select takes --unlabelled where there are no classes)"
+        )
     return tuple(c.name for c in classes)
 
 
@@ -94,7 +119,10 @@ def _part(folder: Path, files: list[Path], classes: tuple[str, ...]) -> Part:
         n=len(files),
         pictures=pictures,
         columns=lambda: pa.table(
-            {"label": pa.array([place[p.parts[0]] for p in inner]), "file": pa.array([p.as_posix() for p in inner])}
+            {
+                "label": pa.array([place.get(p.parts[0], 0) for p in inner]),
+                "file": pa.array([p.as_posix() for p in inner]),
+            }
         ),
         where=lambda i: str(files[i]),
         names=classes,

@@ -33,6 +33,7 @@ def load(
     test_fraction: float = 0.2,
     group: str | None = None,
     split_seed: int = 0,
+    unlabelled: bool = False,
     cache: Path | str | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -47,6 +48,7 @@ def load(
         test_fraction: share of every class that is held out where the source has no test split.
         group: column whose equal values stay together when a test split is held out.
         split_seed: seed of the held-out split.
+        unlabelled: read images without classes, and forget those of images that have some; all are training examples.
         cache: the cache folder; default :func:`attar.real.cache.root`.
         workers: decoding threads.
         progress: what decoding reports to.
@@ -68,11 +70,13 @@ def load(
             raise UsageError(
                 f"size={size} cannot change a set that is already decoded; give it where the set is loaded"
             )
+        if unlabelled:
+            raise UsageError("unlabelled cannot change a set that is already loaded; give it where the set is loaded")
         return source if isinstance(source, Splits) else hold.out(source, notes=())
     if workers is not None and workers < 1:
         raise UsageError(f"workers={workers} cannot decode; give at least 1")
     at = Path(cache).expanduser().absolute() if cache is not None else None
-    return _Loading(find(source), recipe, at, workers, progress).splits(hold)
+    return _Loading(find(source, labelled=not unlabelled), recipe, at, workers, progress).splits(hold)
 
 
 BAD = ("stop", "skip")
@@ -119,6 +123,8 @@ class _Loading:
         notes = (*notes, *padded, *first.notes)
         whole = self._real(first, "train")
         test = next((s for s in ("test", "val") if s in self.found.splits), None)
+        if not whole.labelled and whole.task != DETECTION:
+            return Splits(train=self._normalised(whole, first), open_test=lambda: _untested(whole), notes=notes)
         if test is None:
             return hold.out(whole, notes=notes, finish=lambda train: self._normalised(train, first))
         if hold.group is not None:
@@ -178,6 +184,12 @@ class _Loading:
         mean, std = known or statistics.moments(entry.sums[train.rows], train.shape)
         origin = {**train.source, "statistics": "published" if known else "computed"}
         return dataclasses.replace(train, mean=mean, std=std, source=origin)
+
+
+def _untested(real: RealSet) -> RealSet:
+    raise UsageError(
+        f"{real.name} was read without labels, by which alone a network can be tested; leave unlabelled out"
+    )
 
 
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

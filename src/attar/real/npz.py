@@ -16,7 +16,7 @@ from attar.real import arrays
 from attar.real.source import Opening, Part, Source, files_identity
 
 
-def source(path: Path) -> Source:
+def source(path: Path, *, labelled: bool = True) -> Source:
     """An .npz with x_train, y_train and perhaps x_test, y_test, class_names (or names like them).
 
     Raises:
@@ -25,7 +25,7 @@ def source(path: Path) -> Source:
     with _readable(path), np.load(path, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is a single array; give an .npz with x_train and y_train")
-        keys = arrays.find_keys(dict.fromkeys(archive.files), str(path))
+        keys = arrays.find_keys(dict.fromkeys(archive.files), str(path), labelled=labelled)
         names = arrays.class_names(archive["class_names"] if "class_names" in archive.files else None, f"{path}")
     identity = files_identity("npz", [path])
 
@@ -39,7 +39,7 @@ def source(path: Path) -> Source:
 
 def _part(path: Path, x: str, y: str, names: tuple[str, ...]) -> Part:
     with _readable(path), np.load(path, allow_pickle=False) as archive:
-        return arrays.part(archive[x], archive[y], names=names, x_name=x, y_name=y, where=str(path))
+        return arrays.part(archive[x], archive[y] if y else None, names=names, x_name=x, y_name=y, where=str(path))
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from attar.real.source import SPLIT_WORDS, Opening, Part, Picture, Source, files
 from attar.real.table import declared_names, encoded, find_columns, without
 
 
-def source(path: Path) -> Source:
+def source(path: Path, *, labelled: bool = True) -> Source:
     """A parquet file, or a folder of them, as a source.
 
     The files of a folder are sorted; ``train-00000-of-00002.parquet`` and the like are parts of one split, found in the
-    folder itself, in ``data/``, or in its only sub-folder. Without split names all files are training files.
+    folder itself, in ``data/``, or in its only sub-folder. Without split names all files are training files. Where examples are
+    not ``labelled`` there need be no label column.
     """
     files = [path] if path.is_file() else found(path)
     splits: dict[str, list[Path]] = {}
@@ -33,7 +34,7 @@ def source(path: Path) -> Source:
         reader="parquet",
         name=_name(path),
         path=str(path),
-        splits={split: _opening(part) for split, part in splits.items()},
+        splits={split: _opening(part, labelled) for split, part in splits.items()},
     )
 
 
@@ -54,10 +55,10 @@ def split_of(file: Path) -> str:
     return next((SPLIT_WORDS[w] for w in words if w in SPLIT_WORDS), "train")
 
 
-def part(files: Sequence[Path]) -> Part:
+def part(files: Sequence[Path], *, labelled: bool = True) -> Part:
     """One split from its files, which must have the same columns."""
     schema = parquet.schema(files[0])
-    image, label = find_columns(schema, str(files[0]))
+    image, label = find_columns(schema, str(files[0]), labelled=labelled)
     for file in files[1:]:
         if not parquet.schema(file).equals(schema):
             raise DataError(f"{file} has other columns than {files[0]}; give files of one layout")
@@ -82,8 +83,8 @@ def part(files: Sequence[Path]) -> Part:
     return Part(n=ends[-1], pictures=pictures, columns=columns, where=where, names=declared_names(schema, label))
 
 
-def _opening(files: list[Path]) -> Opening:
-    return Opening(open=lambda: part(files), identity=files_identity("parquet", files))
+def _opening(files: list[Path], labelled: bool) -> Opening:
+    return Opening(open=lambda: part(files, labelled=labelled), identity=files_identity("parquet", files))
 
 
 def _name(path: Path) -> str:

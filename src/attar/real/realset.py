@@ -97,6 +97,11 @@ class RealSet:
         Raises:
             UsageError: the examples of this task have no one class.
         """
+        if not self.labelled and self.task == "image-classification":
+            raise UsageError(
+                f"{self.name} has no classes, which this work needs; give labels, or select by a method that needs none, as "
+                "kcenter or herding of pixels or of random features"
+            )
         if not self.labelled:
             raise UsageError(
                 f"{self.name} is a set for {self.task}, whose examples have no one class each, which this work needs; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from attar.errors import DataError
+from attar.errors import DataError, UsageError
 from attar.io.atomic import refused
 
 Picture = bytes | Path | np.ndarray | Image.Image | DataError
@@ -47,6 +47,7 @@ class Part:
         labels_last: whether ``columns`` is known only after ``pictures`` was read to the end.
         in_memory: whether the pixels are in memory already, so that a decoded copy may be too.
         task: ``image-classification``; ``detection`` has the columns of :mod:`attar.real.objects` in place of ``label``.
+        labelled: whether ``label`` is looked at; else it need not be there, and the examples have no classes.
     """
 
     n: int
@@ -57,6 +58,7 @@ class Part:
     labels_last: bool = False
     in_memory: bool = False
     task: str = "image-classification"
+    labelled: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,19 @@ class Source:
     notes: tuple[str, ...] = field(default=())
     task: str = "image-classification"
     frame: tuple[int, int] | None = None
+
+    def without_labels(self) -> Source:
+        """The training split as examples without classes.
+
+        Raises:
+            UsageError: a set of objects, whose boxes say what is in an image.
+        """
+        if self.task != "image-classification":
+            raise UsageError(f"{self.name} is a set for {self.task}; leave unlabelled out")
+        train = self.splits["train"]
+        known = None if train.identity is None else ["unlabelled", train.identity]
+        opening = replace(train, open=lambda: replace(train.open(), labelled=False), identity=known)
+        return replace(self, splits={"train": opening})
 
 
 def files_identity(reader: str, files: Sequence[Path]) -> list[Any]:

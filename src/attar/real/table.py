@@ -18,8 +18,8 @@ IMAGES = ("image", "img", "images", "picture", "photo", "jpg", "jpeg", "png", "w
 LABELS = ("label", "labels", "fine_label", "class", "cls", "target", "y", "category", "class_label")
 
 
-def find_columns(schema: pa.Schema, where: str) -> tuple[str, str]:
-    """The names of the image and the label column.
+def find_columns(schema: pa.Schema, where: str, *, labelled: bool = True) -> tuple[str, str]:
+    """The names of the image and the label column, which is empty where labels are not wanted and there is none.
 
     Well-known names come first, in any case; else the only column that holds encoded images will do.
 
@@ -33,12 +33,14 @@ def find_columns(schema: pa.Schema, where: str) -> tuple[str, str]:
     if image is None and len(fitting := [f.name for f in schema if is_image(f.type)]) == 1:
         image = fitting[0]
     label = _named(schema, LABELS, _is_label)
+    if label is None and not labelled:
+        label = ""
     if image is None or label is None:
         lacks = " and ".join(["an image column"] * (image is None) + ["a label column"] * (label is None))
         columns = ", ".join(f"{f.name} ({f.type})" for f in schema)
         raise DataError(
             f"{where} lacks {lacks}; its columns are {columns}; expected image: struct<bytes, path> or binary, "
-            "and label: whole numbers or strings"
+            "and label: whole numbers or strings (select takes --unlabelled where there are none)"
         )
     return image, label
 
@@ -85,7 +87,7 @@ def _picture(value: bytes | dict[str, Any] | None, where: str, follow: bool) -> 
 
 def without(table: pa.Table, label: str) -> pa.Table:
     """The table with its label column called ``label``; a second one of that name gives way."""
-    if label == "label":
+    if label in ("", "label"):
         return table
     names = [n for n in table.column_names if n != "label"]
     return table.select(names).rename_columns(["label" if n == label else n for n in names])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attar.errors import ResourceError
 from attar.execute import cluster, crew
 from attar.execute.identity import describe, files, key
 from attar.execute.plan import Plan
@@ -47,9 +49,10 @@ def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Pla
     total, label = sum(r.length(real) for r in missing), f"{missing[0].name} to {missing[-1].name}"
     if cluster.at_hand() and plan.device in ("cpu", "cuda"):
         shared, gpus = (real, seed, plan), int(plan.device == "cuda")
-        done = cluster.done(_sent_back, shared, missing, gpus=gpus, progress=progress, label=label, total=total)
+        pieces = [(r, identify(r, real, seed, plan)) for r in missing]
+        done = cluster.done(_sent_back, shared, pieces, gpus=gpus, progress=progress, label=label, total=total)
         for number, files_of in done:
-            _keep(_place(missing[number], identify(missing[number], real, seed, plan)), files_of)
+            _keep(_place(*pieces[number]), files_of)
     elif plan.threads > 1 and plan.device == "cpu":
 
         def one(resource: Resource, shown: Progress) -> None:
@@ -58,11 +61,22 @@ def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Pla
         crew.done([partial(one, r) for r in missing], workers=plan.threads, progress=progress, label=label, total=total)
 
 
-def _sent_back(shared: tuple[RealSet, int, Plan], resource: Resource, progress: Progress) -> dict[str, bytes]:
-    """Makes a resource on another machine: the files of its folder, for those who do not see that machine's cache."""
-    real, seed, plan = shared
+def _sent_back(
+    shared: tuple[RealSet, int, Plan], piece: tuple[Resource, dict[str, Any]], progress: Progress
+) -> dict[str, bytes]:
+    """Makes a resource on another machine: the files of its folder, for those who do not see that machine's cache.
+
+    Raises:
+        ResourceError: what it is made by is not the same there.
+    """
+    (real, seed, plan), (resource, wanted) = shared, piece
+    if identify(resource, real, seed, plan) != wanted:
+        raise ResourceError(
+            f"the machine {platform.node()} of the Ray cluster would make another {resource.name}: it has another attar, or "
+            f"another file of {', '.join(wanted['files']) or 'the settings'}; give all machines the same, under the same paths"
+        )
     made(resource, real, {}, seed=seed, plan=plan, progress=progress)
-    folder = _place(resource, identify(resource, real, seed, plan))
+    folder = _place(resource, wanted)
     return {name: (folder / name).read_bytes() for name in (TENSORS, FACTS)}
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from attar.execute.cluster import RETRIES, answer, joined
+from attar.execute.cluster import RETRIES, answer, joined, require
 from attar.scale.memory import peak
 from attar.scale.work import JOB, Work
 from attar.scale.worker import ENVIRONMENT, act, prepare, raised
@@ -31,6 +32,7 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         self.ray = self.inside.enter_context(joined("--on ray"))
+        require(self.ray, cpus=1, gpus=0)
         environment = {"env_vars": ENVIRONMENT}
         self.task = self.ray.remote(num_cpus=1, max_retries=RETRIES, runtime_env=environment)(unit)
         return self
@@ -65,6 +67,12 @@ class Cluster:
                 yield running.pop(task)
 
 
+@lru_cache(maxsize=1)
+def _work(folder: str, changed: int) -> Work:
+    """A job, read once by each process that does its units."""
+    return Work(Path(folder))
+
+
 def unit(folder: str, step: str, number: int) -> dict[str, Any]:
     """What a task does: a unit, or nothing where no step is named; tells the most memory that its process has held."""
     prepare()
@@ -73,5 +81,5 @@ def unit(folder: str, step: str, number: int) -> dict[str, Any]:
             f"a machine of the cluster does not see {folder}; choose an --out on a file system that all of them share"
         )
         return {"error": "ResourceError", "message": message, "peak": peak()}
-    found = act(Work(Path(folder)), step, number) if step else {}
+    found = act(_work(folder, (Path(folder) / JOB).stat().st_mtime_ns), step, number) if step else {}
     return {**found, "peak": peak()}

@@ -174,6 +174,7 @@ def opened(
         raise UsageError(
             f"the images of this set are {made}, and so are those that it is compared with and tested on; leave zca out"
         )
+    _ = kept.labels  # of a set without any, that sentence
     first = kept.manifest["lineage"][0]
     arguments = divide({**_read_as(first, kept.path), **read}, (Data,))[0].arguments()
     if real is not None:

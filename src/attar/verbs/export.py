@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,9 +63,10 @@ def meant(condensed: Condensed, format: str) -> str:
 
 def _folder(kept: Condensed, bytes8: torch.Tensor, to: Path) -> None:
     folders = [folder_name(k, name) for k, name in enumerate(kept.class_names)]
+    places = [folders[label] for label in kept.labels.tolist()] if kept.labelled else [""] * len(kept)
     with atomic.folder(to) as tmp:
-        for i, (image, label) in enumerate(zip(bytes8, kept.labels.tolist())):
-            atomic.write_new(tmp / folders[label] / f"{i:06d}.png", png.encode(image))
+        for i, (image, place) in enumerate(zip(bytes8, places)):
+            atomic.write_new(tmp / place / f"{i:06d}.png", png.encode(image))
 
 
 def _coco(kept: Condensed, to: Path) -> None:
@@ -103,7 +105,8 @@ def folder_name(k: int, name: str) -> str:
 def _npz(kept: Condensed, bytes8: torch.Tensor) -> bytes:
     out = io.BytesIO()
     names = np.array(kept.class_names)
-    np.savez_compressed(out, images=bytes8.permute(0, 2, 3, 1).numpy(), labels=kept.labels.numpy(), class_names=names)
+    told: dict[str, Any] = {"labels": kept.labels.numpy(), "class_names": names} if kept.labelled else {}
+    np.savez_compressed(out, images=bytes8.permute(0, 2, 3, 1).numpy(), **told)
     return out.getvalue()
 
 
@@ -113,7 +116,7 @@ def _pt(kept: Condensed) -> bytes:
     torch.save(
         {
             "images": kept.images.contiguous().clone(),
-            "labels": kept.labels.clone(),
+            **({"labels": kept.labels.clone()} if kept.labelled else {}),
             "mean": torch.tensor(space["mean"]),
             "std": torch.tensor(space["std"]),
             **(kept.whitening.tensors if kept.whitening else {}),

@@ -70,6 +70,8 @@ class Data:
     "Share that is held out where the source has no test split."
     split_seed: int = 0
     "Seed of the held-out split."
+    unlabelled: bool = False
+    "The images have no classes (to select some): they may lie in one folder, a table needs no label column."
     zca: bool = False
     "Whiten the images (ZCA, fitted on the training split) in place of normalising their channels."
 
