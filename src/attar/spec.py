@@ -37,7 +37,12 @@ def given(what: str, known: Known, items: Collection[str]) -> dict[str, Any]:
     Raises:
         UsageError: an unknown setting, or a value of another type.
     """
-    return dict(_setting(what, known, item) for item in items)
+    found: dict[str, Any] = {}
+    for key, value in (_setting(what, known, item) for item in items):
+        if key in found:
+            raise UsageError(f"{what} has '{key}' twice; give it once")
+        found[key] = value
+    return found
 
 
 def canonical(name: str, known: Known, settings: Mapping[str, Any]) -> str:

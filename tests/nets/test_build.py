@@ -83,3 +83,8 @@ def test_the_table_has_a_line_for_every_network():
         "vit",
     ]
     assert all(line and "\n" not in line for _, line in names())
+
+
+def test_a_setting_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="has 'depth' twice"):
+        build("convnet:depth=1:depth=2", channels=1, size=(8, 8), classes=2)

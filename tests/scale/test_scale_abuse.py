@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from scale_kit import content, kept_ids, rows, select, table, written
 
 from attar.cli.main import run
 from attar.errors import AttarError, DataError, ResourceError, UsageError
-from attar.scale import census
+from attar.scale import census, memory
+from attar.scale.stage import Stage
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -211,13 +213,29 @@ def test_an_empty_folder_and_none(tmp_path: Path) -> None:
         select(tmp_path / "in", tmp_path / "out", "random", {"rows": 50})
 
 
-def test_an_unfinished_run_with_other_settings_is_not_taken_over(tmp_path: Path) -> None:
+def test_an_unfinished_run_with_other_settings_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: list[tuple[str, int]]
+) -> None:
+    """One that was stopped may be gone on with; one that its data refused gives way, and what it surveyed is kept."""
     found = rows()
-    found["embedding"][437, 2] = np.nan
-    source = written(tmp_path / "in", found)
-    for rule, kind in (("ccs", DataError), ("top", UsageError)):
-        with pytest.raises(kind):
-            select(source, tmp_path / "out", "el2n", {"rows": 50}, m={"rule": rule})
+    source, out = written(tmp_path / "in", found), tmp_path / "out"
+
+    def stopped(self: Stage, step: str, units: int, label: str) -> None:
+        plain(self, step, units, label)
+        if step == "el2n.0000":
+            raise KeyboardInterrupt
+
+    plain = Stage.map
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Stage, "map", stopped)
+        select(source, out, "el2n", {"rows": 50}, m={"rule": "ccs", "epochs": 1})
+    with pytest.raises(UsageError, match="holds an unfinished run with other settings"):
+        select(source, out, "el2n", {"rows": 50}, m={"rule": "top", "epochs": 1})
+    (job,) = (tmp_path / "out.attar-run").glob("job-*")
+    (job / "refused").touch()
+    here.clear()
+    select(source, out, "el2n", {"rows": 50}, m={"rule": "top", "epochs": 1})
+    assert here and "survey" not in {step for step, _ in here}
 
 
 @pytest.mark.parametrize(
@@ -281,3 +299,71 @@ def test_python_and_addresses(tmp_path: Path) -> None:
     assert kept_ids(tmp_path / "a") == kept_ids(tmp_path / "b")
     with pytest.raises(AttarError, match="there is nothing at"):
         attar.select(f"file://{source}-no", out=tmp_path / "c", **settings)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_finished_selection_of_shards_that_were_corrected_since_is_refused(tmp_path: Path) -> None:
+    """Labels change places inside a shard: its length and its footer stay, its time of change does not."""
+    found = rows(n=600)
+    source, out = written(tmp_path / "in", found), tmp_path / "out"
+    how: dict[str, Any] = {"m": {"epochs": 1}}
+    select(source, out, "el2n", {"rows": 60}, **how)
+    os.utime(source / "part-0.parquet", ns=(10**18, 10**18))
+    assert select(source, out, "el2n", {"rows": 60}, **how)["kept"]["rows"] == 60  # touched, but the same
+    shard = pq.read_table(source / "part-0.parquet")
+    label = shard["label"].to_numpy().copy()
+    a, b = 0, int(np.flatnonzero(label[:70] != label[0])[0])
+    label[[a, b]] = label[[b, a]]
+    place = shard.column_names.index("label")
+    pq.write_table(shard.set_column(place, "label", pa.array(label)), source / "part-0.parquet", row_group_size=70)
+    with pytest.raises(UsageError, match=r"part-0.parquet was changed since .* was made of it|was made otherwise"):
+        select(source, out, "el2n", {"rows": 60}, **how)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_refusal_advises_can_be_done(tmp_path: Path) -> None:
+    found = rows(n=90)
+    found["id"][:] = 7
+    source, out = written(tmp_path / "in", found), tmp_path / "out"
+    with pytest.raises(DataError, match="use --id-column none"):
+        select(source, out, "el2n", {"rows": 9}, m={"epochs": 1})
+    assert select(source, out, "el2n", {"rows": 9}, m={"epochs": 1}, id_column="none")["kept"]["rows"] == 9
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("inner", [".", "kept", "deep/kept"])
+def test_an_output_among_the_shards_is_refused(tmp_path: Path, inner: str) -> None:
+    source = written(tmp_path / "in", rows(n=60))
+    with pytest.raises(UsageError, match="lies among the shards"):
+        select(source, source / inner, "random", {"rows": 6})
+    assert sorted(p.name for p in source.iterdir()) == [f"part-{i}.parquet" for i in range(3)]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_shard_without_rows_may_come_first(tmp_path: Path) -> None:
+    whole = written(tmp_path / "in", rows(n=60), features="list")
+    first = pq.read_table(whole / "part-0.parquet")
+    pq.write_table(first.slice(0, 0), whole / "a.parquet")
+    assert select(whole, tmp_path / "out", "kcenter", {"rows": 6})["source"]["width"] == 4
+
+
+@pytest.mark.usefixtures("here")
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    whole = pq.read_table(written(tmp_path / "one", rows(n=60), shards=1) / "part-0.parquet")
+    (tmp_path / "in").mkdir()
+    pq.write_table(whole.append_column("id", whole["id"]), tmp_path / "in" / "a.parquet")
+    with pytest.raises(DataError, match="has two columns 'id'"):
+        select(tmp_path / "in", tmp_path / "out", "random", {"rows": 6})
+
+
+@pytest.mark.usefixtures("here")
+def test_many_lost_classes_are_one_note(tmp_path: Path) -> None:
+    found = rows(n=60)
+    found["label"] = np.arange(60) // 2
+    manifest = select(written(tmp_path / "in", found), tmp_path / "out", "random", {"rows": 6})
+    assert len(manifest["notes"]) == 1 and "classes: " in manifest["notes"][0]
+
+
+def test_a_bound_beyond_all_memory_is_no_size() -> None:
+    with pytest.raises(UsageError, match="is not a size"):
+        memory.parsed("9" * 320)

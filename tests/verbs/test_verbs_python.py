@@ -401,3 +401,11 @@ def test_networks_stand_beside_each_other_only_where_processes_can_be_forked(mon
         assert found == ([4, 1, 3] if able else [1, 1, 1])
     monkeypatch.setattr(crew, "able", lambda: True)
     assert side_by_side(Compute(threads=4), large, 5) == side_by_side(Compute(), plan.Plan(device="cuda"), 5) == 1
+
+
+def test_detection_sets_are_not_distilled(tmp_path: Path) -> None:
+    from attar.testing.toys import toy
+
+    objects = dataclasses.replace(toy(), task="detection")
+    with pytest.raises(UsageError, match="of which nothing is distilled"):
+        attar.distill(Splits(train=objects, open_test=lambda: objects), method="dm", ipc=1, steps=1)

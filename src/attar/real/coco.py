@@ -10,7 +10,6 @@ The fields of the annotation files are those of the COCO data format page (cocod
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -182,7 +181,7 @@ def _object(read: Annotations, o: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "bbox": [float(v) for v in o["bbox"]],
         "category": read.place[o["category_id"]],
-        "iscrowd": bool(o.get("iscrowd", 0)),
+        "iscrowd": o.get("iscrowd", 0) in (1, True),
         "area": float(o["bbox"][2] * o["bbox"][3] if area is None else area),
         "id": o["id"],
         "annotation": json.dumps(o, ensure_ascii=False),
@@ -337,12 +336,14 @@ def _box(path: Path, o: dict[str, Any], record: dict[str, Any]) -> None:
             f"{where} has the box {box}, which lies outside of its image of {record['width']}x{record['height']} pixels; "
             "clip or delete it"
         )
+    if o.get("iscrowd", 0) not in (0, 1):
+        raise DataError(f"{where} has iscrowd {o['iscrowd']!r}; expected 0 or 1; correct it or leave it out")
     if area is not None and not _number(area):
         raise DataError(f"{where} has the area {area!r}; expected a number; correct it or leave it out")
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _folder(path: Path, root: Path, records: list[dict[str, Any]]) -> Path:

@@ -116,4 +116,9 @@ def digests(work: Work) -> list[str]:
     found: list[list[str]] = [[] for _ in work.job.shards]
     for unit, piece in enumerate(work.job.pieces):
         found[piece.shard].append(work.parts.facts(SURVEY, unit)["digest"])
-    return [hashlib.blake2b("".join(f).encode(), digest_size=16).hexdigest() for f in found]
+    return [digest(f) for f in found]
+
+
+def digest(pieces: list[str]) -> str:
+    """A hash of what was read of a shard, from those of its pieces."""
+    return hashlib.blake2b("".join(pieces).encode(), digest_size=16).hexdigest()

@@ -21,10 +21,10 @@ def parsed(text: str | int) -> int:
         UsageError: not a size.
     """
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-z]*)\s*", str(text).lower())
-    size = int(float(found[1]) * UNITS[found[2]]) if found and found[2] in UNITS else 0
-    if size < 1:
+    size = float(found[1]) * UNITS[found[2]] if found and found[2] in UNITS else 0.0
+    if not 1 <= size < 2**63:
         raise UsageError(f"memory={text} is not a size; write it as 2GB or 500MB")
-    return size
+    return int(size)
 
 
 def resident(pid: int) -> int:

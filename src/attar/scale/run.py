@@ -7,6 +7,7 @@ import dataclasses
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,10 @@ from attar.scale.table import METHODS, find
 from attar.scale.work import JOB, SURVEY, Job, Work, load
 
 PLACES = ("local", "ray")
+FEW = 5
+"""Most classes that are named one by one."""
+REFUSED = "refused"
+"""The mark of a job that ended by what is wrong with it: its command can only end so again."""
 COUNTING = 2 * 8 * COUNTS
 """Bytes of the calling process while it looks for a threshold: the counts and their running sums."""
 
@@ -102,6 +107,7 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
         raise UsageError(f"the settings are of another method than '{request.name}'")
     atomic.recover(request.out)
     atomic.sweep(request.out.parent, request.out.name)
+    apart(request)
     job = planned(request)
     identity = of(job, changed=False)
     if request.out.exists():
@@ -109,6 +115,7 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
     with lock(request.running / "lock", str(request.out)), _forgotten_if_empty(request.running):
         if request.out.exists():  # since before the work, or by another run that had the lock until now
             _mine(request.out, identity)
+            _current(request.out, job)
             manifest = output.verify(request.out)
         else:
             manifest = _made(request, job, identity, began, progress)
@@ -122,12 +129,47 @@ def _mine(out: Path, identity: str) -> None:
         raise UsageError(f"{out} exists already and was made otherwise; choose another --out, or remove it")
 
 
+def apart(request: Request) -> None:
+    """Refuses a folder among the shards, where its files would be taken for shards.
+
+    Raises:
+        UsageError: the output is the source, or inside of it.
+    """
+    if "://" in request.source:
+        return
+    source, out = Path(request.source).expanduser().resolve(), request.out.resolve()
+    if out == source or source in out.parents:
+        raise UsageError(f"--out {request.out} lies among the shards of {request.source}; choose a folder elsewhere")
+
+
+def _current(out: Path, job: Job) -> None:
+    """Makes sure that shards which were written to since ``out`` was made of them hold the same.
+
+    Raises:
+        UsageError: one does not, though its length and its footer are the same.
+    """
+    before = {s["name"]: s for s in output.read(out)["source"]["shards"]}
+    touched = [n for n, s in enumerate(job.shards) if s.changed != before[s.name]["changed"]]
+    if not touched:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        job.save(Path(folder))
+        work = Work(Path(folder))
+        for n in touched:
+            units = [u for u, piece in enumerate(job.pieces) if piece.shard == n]
+            content = census.digest([census.survey(work, SURVEY, u)[1]["digest"] for u in units])
+            if content != before[job.shards[n].name]["content"]:
+                raise UsageError(
+                    f"{job.shards[n].name} was changed since {out} was made of it; choose another --out, or remove {out}"
+                )
+
+
 def _made(request: Request, job: Job, identity: str, began: float, progress: Progress) -> dict[str, Any]:
     """Does the job, or goes on with it, and writes its folder; gives the manifest."""
     work = Work(claimed(request.running, job))
     with executor(request, work) as workers:
         spent = Spent(work.folder, began, lambda: getattr(workers, "peak", 0))
-        with spent.whatever_happens():
+        with spent.whatever_happens(), _marked(work.folder):
             stage = Stage(work, workers, memory.parsed(request.reading.memory), most(request.reading), progress, spent)
             chosen(request, stage)
             stage.map(output.KEEP, stage.pieces, "kept rows")
@@ -229,12 +271,13 @@ def claimed(running: Path, job: Job) -> Path:
             continue
         if (other / JOB).is_file():
             old = load(other)
-            if settings(old) != settings(job):
+            if settings(old) != settings(job) and not (other / REFUSED).exists():
                 raise UsageError(
                     f"{running} holds an unfinished run with other settings; repeat its command to finish it, or remove "
                     "that folder to start anew"
                 )
-            _taken_over(other, old, folder, job)
+            if (old.columns, old.moments) == (job.columns, job.moments):
+                _taken_over(other, old, folder, job)
         atomic.remove(other)
     with atomic.named(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -311,9 +354,8 @@ def chosen(request: Request, stage: Stage) -> None:
 
 def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, float], stage: Stage) -> dict[str, Any]:
     """What was done."""
-    job, kept = work.job, list(output.counts(work))
-    names = [str(name) for name in work.classes]
-    each = np.sum([c for _, c in kept], axis=0).tolist()
+    job, names = work.job, [str(name) for name in work.classes]
+    total, each = output.kept_rows(work)
     lost = [name for name, count in zip(names, each) if not count]
     found = [{**dataclasses.asdict(s), "content": d} for s, d in zip(job.shards, census.digests(work))]
     return {
@@ -326,8 +368,8 @@ def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, fl
         "seed": job.seed,
         "columns": dataclasses.asdict(job.columns),
         "source": {"name": request.source, "rows": job.rows, "width": job.width, "shards": found},
-        "kept": {"rows": sum(n for n, _ in kept), "per_class": dict(zip(names, each)) if names else {}},
-        "notes": [f"nothing is kept of class '{name}'" for name in lost],
+        "kept": {"rows": total, "per_class": dict(zip(names, each)) if names else {}},
+        "notes": [f"nothing is kept of class '{name}'" for name in lost] if len(lost) <= FEW else [_many(lost)],
         "command": request.command,
         "identity": identity,
         "seconds": round(spent["seconds"], 3),
@@ -341,6 +383,22 @@ def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, fl
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }
+
+
+@contextmanager
+def _marked(folder: Path) -> Iterator[None]:
+    """Marks a job that is refused, so that another one may take its place."""
+    (folder / REFUSED).unlink(missing_ok=True)
+    try:
+        yield
+    except (DataError, UsageError):
+        with contextlib.suppress(OSError):
+            (folder / REFUSED).touch()
+        raise
+
+
+def _many(lost: list[str]) -> str:
+    return f"nothing is kept of {len(lost)} classes: {', '.join(lost[:FEW])} and others"
 
 
 @contextmanager

@@ -153,6 +153,9 @@ def survey(names: Sequence[str], columns: Columns) -> tuple[list[Shard], list[Pi
             footer = hashlib.blake2b(_footer(name, meta), digest_size=16).hexdigest()
         shards.append(Shard(name, **_facts(name), rows=meta.num_rows, footer=footer))
         sizes = [(g.num_rows, g.total_byte_size) for g in groups]
+        if not width and columns.features is not None and meta.num_rows:  # the shards before had no row to tell it
+            with opened(name) as file:
+                width = width_of(file, columns, name)
         pieces += cut(number, sizes, start, max(1, PIECE // max(1, width)))
         start += meta.num_rows
     assert first is not None
@@ -209,6 +212,9 @@ def width_of(file: pq.ParquetFile, columns: Columns, name: str) -> int:
         DataError: a column is missing or of a wrong type.
     """
     schema = file.schema_arrow
+    twice = next((n for n in columns.names() if schema.names.count(n) > 1), None)
+    if twice is not None:
+        raise DataError(f"{name} has two columns '{twice}'; rename one of them")
     for kind, column in vars(columns).items():
         if column is not None and column not in schema.names:
             raise DataError(

@@ -25,6 +25,7 @@ from attar.io import atomic
 from attar.io.lock import lock
 from attar.manifest import is_condensed, read_manifest
 from attar.method import Cost, Method, Resources, Rows
+from attar.real.objects import DETECTION
 from attar.real.realset import RealSet, Splits
 from attar.report import page
 from attar.resources import plane
@@ -210,6 +211,10 @@ def _finished(job: Job, real: RealSet) -> list[Condensed]:
 
 def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
     real, began = splits.train, time.time()
+    if real.task == DETECTION and job.verb == "distill":
+        raise UsageError(
+            f"{real.name} is a set for detection, of which nothing is distilled; attar select takes csod for it"
+        )
     memory.require(job.cost(real).memory, f"{job.name} at {job.budgets[-1]}")
     how = job.plan(real)
     if job.forewarn is not None:
