@@ -62,7 +62,7 @@ def test_annotations_go_round_as_they_are(tmp_path, monkeypatch) -> None:
 def test_formats_that_do_not_fit_are_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("ATTAR_CACHE", str(tmp_path / "cache"))
     kept = attar.select(source(tmp_path), method="csod", rows=2, size=24)
-    with pytest.raises(UsageError, match="have no one class; use its table"):
+    with pytest.raises(UsageError, match="which folder does not hold; use --format coco"):
         attar.export(kept, to=tmp_path / "x", format="folder")
     assert not (tmp_path / "x").exists()
     with pytest.raises(UsageError, match="only a selection from COCO annotations"):

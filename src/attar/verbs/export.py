@@ -13,6 +13,7 @@ import torch
 from attar.condensed import Condensed, open_condensed
 from attar.errors import DataError, UsageError, nearest
 from attar.io import atomic, png
+from attar.real.objects import DETECTION
 
 FORMATS = ("folder", "npz", "pt", "coco")
 
@@ -40,6 +41,10 @@ def export(condensed: Condensed | str | Path, *, to: str | Path, format: str = "
     kept = condensed if isinstance(condensed, Condensed) else open_condensed(condensed)
     if kept.bytes8 is None:
         raise UsageError("only sets of images can be exported; read data/train.parquet instead")
+    if format != "coco" and kept.task == DETECTION:
+        raise UsageError(
+            f"the images of a set for detection have boxes, which {format} does not hold; use --format coco"
+        )
     if format == "coco":
         _coco(kept, to)
     elif format == "folder":
