@@ -187,7 +187,7 @@ def test_fkd(make_real: Make) -> None:
     assert (p.labels, p.temperature, p.cutmix, p.augment) == ("teacher", 20.0, 1.0, "rrc:0.08_flip")
     assert [p.rate(epoch, 0.5) for epoch in (0, 150, 299)] == pytest.approx([0.001, 0.0005, 2.7415e-8], rel=1e-4)
     assert p.select == "last"
-    assert resolve("fkd", make_real(classes=TEN)).augment == "rrc:0.08"
+    assert resolve("fkd", make_real(name="svhn", classes=TEN)).augment == "rrc:0.08"
 
 
 def test_rded(make_real: Make) -> None:

@@ -34,7 +34,6 @@ from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, p
 from attar.nets.fit import activation_bytes, net_of
 from attar.real.realset import RealSet
 from attar.real.split import group_column
-from attar.resources.features import Features
 from attar.resources.network import TrainedNetwork, params_of
 from attar.seeds import Seeds
 from attar.select import answers, queries
@@ -205,9 +204,6 @@ class Active(Method):
         if not self.nets:
             return Cost(flops_per_step=8.0 * (len(real) + m), memory=own)
         net = net_of(self.net, self._pool(real))
-        answers = 16.0 * len(real) * self._pool(real).n_classes  # in float64, and their parts
-        seen = 16.0 * len(real) * Features(source="random", net=self.net).width(self._pool(real))
-        own += {"badge": answers + seen, "kcenter": seen}.get(self.query, self.nets * answers)
         train, ask = 6.0 * net.macs * m / 2 * self.epochs, 2.0 * net.macs * len(real)
         size = min(self.batch, self._due(m)[0])
         memory = self.nets * 8.0 * net.n_parameters + 4.0 * net.n_parameters + size * activation_bytes(net)

@@ -130,9 +130,11 @@ class D2(Method):
         return rows_of(state)
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
-        """A few operations an edge; the edges of the largest group in both directions, sorted, and a heap of its examples."""
+        """A few operations an edge; the neighbours of the largest group, twice."""
         n = max((len(g) for g in groups(real, self.balanced)), default=0)
-        return Cost(flops_per_step=8.0 * len(real) * self.neighbours, memory=130.0 * n * self.neighbours + 150.0 * n)
+        return Cost(
+            flops_per_step=8.0 * len(real) * self.neighbours, memory=30.0 * n * self.neighbours + 8.0 * len(real)
+        )
 
     def _difficulty(self, real: RealSet, res: Resources) -> torch.Tensor:
         """[N], high = hard."""
