@@ -12,6 +12,8 @@ from attar.io import atomic, tensors
 
 SCHEMA = 1
 DATA, EXACT, MANIFEST = "data/train.parquet", "tensors.safetensors", "condensed.json"
+OF_SHARDS = "manifest.json"
+"""That of a selection from shards, which loads no torch and so none of this file."""
 
 FIELDS: dict[str, Any] = {
     "schema": int,
@@ -114,6 +116,11 @@ def _absent(folder: Path) -> UsageError | DataError:
     with atomic.named(folder, "reading"):
         if not folder.exists():
             return UsageError(f"there is nothing at {folder}; give a folder that attar wrote")
+        if (folder / OF_SHARDS).is_file():
+            return DataError(
+                f"{folder} is no condensed set but rows kept from shards: take them from {folder}/data/*.parquet, which any "
+                "reader of parquet opens; attar verify checks them"
+            )
         inside = sorted(p.parent for p in folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
     hint = f"it holds sets, give one of them, as in {inside[0]}" if inside else "give a folder that attar wrote"
     return DataError(f"{folder} is not a condensed set: it has no {MANIFEST}; {hint}")

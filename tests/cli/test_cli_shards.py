@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_kit import Said
 
+from attar import manifest
 from attar.scale import output
 from attar.verbs.shards import meant
 
@@ -46,5 +47,21 @@ def test_what_a_bound_does_not_mean(say: Say, shards: str) -> None:
 def test_python_knows_the_same_bounds(shards: str, tmp_path: Path) -> None:
     import attar
 
-    manifest = attar.select(tmp_path / shards, method="score", keep=0.1, workers=1, out=tmp_path / "kept")
-    assert manifest["kept"]["rows"] == 6
+    made = attar.select(tmp_path / shards, method="score", keep=0.1, workers=1, out=tmp_path / "kept")
+    assert made["kept"]["rows"] == 6
+
+
+def test_rows_of_shards_are_no_condensed_set(say: Say, shards: str) -> None:
+    assert say("select", shards, "--method", "score", "--keep", 0.1, "--on", "local", "--out", "kept").code == 0
+    assert manifest.OF_SHARDS == output.MANIFEST
+    for words in (("evaluate", "kept"), ("report", "kept"), ("rerun", "kept"), ("export", "kept", "--to", "e.npz")):
+        refused = say(*words, "--format", "npz") if words[0] == "export" else say(*words)
+        said = " ".join(refused.err.split())
+        assert refused.code == 3 and "kept from shards: take them from kept/data/*.parquet" in said, (words, said)
+    assert not Path("e.npz").exists()
+
+
+@pytest.mark.parametrize("words", [("--rows", "1.5"), ("--rows", "6.0"), ("--keep", "0.1", "--workers", "1.5")])
+def test_whole_numbers_are_not_rounded(say: Say, shards: str, words: tuple[str, ...]) -> None:
+    refused = say("select", shards, "--method", "score", "--on", "local", *words)
+    assert refused.code == 2 and f"{words[-2]}: '{words[-1]}' is no whole number" in refused.err

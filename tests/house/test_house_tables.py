@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from house_reading import HOME
@@ -25,6 +27,42 @@ def test_the_pages_are_made_from_the_rows(tables) -> None:
     for page in tables.PAGES:
         assert tables.filled(page.read_text()) == page.read_text(), f"run python benchmarks/tables.py: {page.name}"
     assert tables.MEASURED.read_text() == tables.measured(), "run python benchmarks/tables.py"
+
+
+@pytest.fixture
+def pictures(tables):
+    import pictures
+
+    yield pictures
+    sys.modules.pop("pictures", None)
+
+
+def test_the_pictures_are_drawn_from_the_rows_and_shown(pictures, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    for name, (_, sources, _) in pictures.PICTURES.items():
+        if all(pictures.rows(source) for source in sources):
+            assert pictures.current(name), f"run python benchmarks/pictures.py: {name}"
+            assert f"](pictures/{name}.svg)" in page
+    monkeypatch.setattr(pictures, "rows", lambda source: [])
+    assert not any(map(pictures.current, pictures.PICTURES))
+
+
+def drawn(keep: float, method: str, seeds: int) -> dict[str, Any]:
+    """A made-up row of selection.py."""
+    interval = [0.4, 0.6] if seeds > 1 else None
+    return {"data": "cifar10", "examples": None, "method": method, "keep": keep, "last_mean": 0.5, "interval": interval}
+
+
+def test_a_picture_tells_its_methods(pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [drawn(k, m, s) for k, s in ((0.1, 3), (0.7, 1)) for m in ("random", "el2n", "dual", "herding")]
+    monkeypatch.setattr(pictures, "rows", lambda source: found if source == "selection" else [])
+    monkeypatch.setattr(pictures, "PLACE", tmp_path)
+    pictures.draw("kept")
+    text = (tmp_path / "kept.svg").read_text()
+    assert pictures.current("kept") and all(f">{name}</text>" in text for name in ("el2n", "dual", "herding", "10%"))
+    before = text
+    pictures.draw("kept")
+    assert (tmp_path / "kept.svg").read_text() == before, "the same rows give the same bytes"
 
 
 def test_a_changed_row_changes_the_page(tables, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +157,9 @@ def test_a_billion_rows_are_reckoned_from_the_largest_size(tables, monkeypatch: 
     monkeypatch.setattr(tables, "rows", lambda asked: found if asked == "stream" else [])
     lines = {line.split(" | ")[0][2:]: line.split(" | ")[1:5] for line in tables.billion().splitlines()[2:]}
     assert set(lines) == set(tables.LARGE)
-    assert lines["el2n, rule ccs, a tenth"] == ["N", "200", "0.8", "1.0 h"]
-    assert lines["semdedup, half"] == ["N^1.5", "2,000", "7.8", "1.0 h"]
-    assert lines["kcenter, 1000 rows"] == ["N", "200", "0.8", "1.0 h"]
+    assert lines["el2n, rule ccs, a tenth"] == ["N", "200", "47 min", "60 min"]
+    assert lines["semdedup, half"] == ["N^1.5", "2,000", "7.8 h", "60 min"]
+    assert lines["kcenter, 1000 rows"] == ["N", "200", "47 min", "60 min"]
 
 
 def test_no_benchmark_is_left_out(tables) -> None:

@@ -193,10 +193,13 @@ def test_bad_files(tmp_path) -> None:
         (good[:-20], "is not valid JSON"),
         ("[]", "lacks the list images"),
         ("[" * 100_000, "valid JSON"),
+        (good.replace('"cat"', r'"cat \ud83d"'), r"train.json has half of a character in a text \('.*cat \\ud83d'\)"),
     ):
         (root / "train.json").write_text(text)
         with pytest.raises(DataError, match=says):
             load(root)
+    (root / "train.json").write_text(good.replace('"cat"', r'"cat \ud83d\ude00"'))
+    assert load(root).train.class_names[0] == "cat \N{GRINNING FACE}"
     (root / "train.json").write_text(good)
     (root / "images" / "train-2.png").rename(tmp_path / "away.png")
     with pytest.raises(DataError, match=r"image 12 is called train-2.png, which is not in .*images; add the file"):

@@ -22,9 +22,10 @@ from attar.errors import DataError, ResourceError
 from attar.io import atomic
 from attar.scale import local, output, semdedup, spent
 from attar.scale import run as running
+from attar.scale.kcenter import KCenter
 from attar.scale.parts import Parts
 from attar.scale.stage import Stage
-from attar.scale.work import Work
+from attar.scale.work import Job, Work
 
 RANDOM: tuple[str, dict[str, Any]] = ("random", {"rows": 50})
 
@@ -69,6 +70,38 @@ def test_what_another_call_finished_while_this_one_waited_is_found(
     assert select(source, tmp_path / "out", *RANDOM)["kept"]["rows"] == 50
     assert Counter(here).most_common(1)[0][1] == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_finished_selection_is_found_where_nothing_can_be_written(
+    tmp_path: Path, here: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = written(tmp_path / "in", rows())
+    made, done = select(source, tmp_path / "out", *RANDOM), len(here)
+
+    def refused(*_: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(running, "lock", refused)
+    assert select(source, tmp_path / "out", *RANDOM) == made and len(here) == done
+    (tmp_path / "out" / "scores.parquet").write_bytes(b"garbage")
+    with pytest.raises(DataError, match=r"scores\.parquet"):
+        select(source, tmp_path / "out", *RANDOM)
+
+
+def test_what_cannot_fit_is_refused_before_all_reading(
+    tmp_path: Path, here: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, asked = written(tmp_path / "in", rows()), []
+
+    def worker_bytes(self: KCenter, job: Job, classes: int, k: int) -> float:
+        asked.append((classes, k))
+        return 1e12
+
+    monkeypatch.setattr(KCenter, "worker_bytes", worker_bytes)
+    with pytest.raises(ResourceError, match=r"one worker needs 100.... MB"):
+        select(source, tmp_path / "out", "kcenter", {"keep": 0.5})
+    assert asked == [(0, 300)] and not here
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
 class Told:

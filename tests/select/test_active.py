@@ -18,8 +18,10 @@ from attar.errors import DataError, UsageError, Waiting
 from attar.execute.plan import Plan
 from attar.method import State
 from attar.real.realset import RealSet
-from attar.run import run
+from attar.run import Descent, run
+from attar.seeds import Seeds
 from attar.select.active import QUERIES, Active
+from attar.testing.hooks import Alive
 from attar.testing.toys import toy, unlabelled
 
 SMALL: dict[str, Any] = {"net": "convnet:width=4:depth=1", "epochs": 2, "rounds": 3, "batch": 8, "members": 2}
@@ -149,6 +151,19 @@ def test_a_set_without_labels_needs_somebody_to_ask() -> None:
         done(unlabelled(9), 4)
     with pytest.raises(UsageError, match="first=9 is more than the budget of 4"):
         done(toy(), 4, first=9)
+
+
+@pytest.mark.parametrize("query", ["badge", "kcenter", "entropy", "bald"])
+def test_a_question_holds_no_more_than_the_estimate(query: str) -> None:
+    real, budget, seeds = toy((400, 400, 400), size=(16, 16)), Budget(rows=40), Seeds(0)
+    method = Active(query=query, rounds=3, members=2, batch=8, net="convnet:width=32:depth=1")
+    state = method.init(real, budget, seeds, {})
+    with Alive() as alive:
+        method.step(state, method.draw(real, seeds, {}, method.nets * method.epochs), Descent(method, 1))
+    assert int(state["count"]) == 20 and 0.2 * alive.most < method.cost(real, budget).memory
+    pool = 8 * 1190 * 32 * 8 * 8  # float64 features
+    assert (alive.most > pool) == (query in ("badge", "kcenter"))
+    assert (method.cost(real, budget).memory > pool) == (query in ("badge", "kcenter"))
 
 
 def fill(path: Path, answer: Any) -> list[dict[str, str]]:

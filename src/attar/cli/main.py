@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from attar.cli.front import VERBS, answer, say
@@ -70,7 +71,7 @@ def app(arguments: Sequence[str]) -> App:
         name="attar",
         help_format="plaintext",  # the markdown reader costs a quarter of the start-up
         help_formatter=Formatter(),
-        default_parameter=Parameter(negative_iterable=(), show_default=default),
+        default_parameter=Parameter(negative_iterable=(), show_default=default, converter=exact),
         suppress_keyboard_interrupt=False,  # it is answered by a sentence
     )
     asked = verb(arguments)
@@ -81,6 +82,20 @@ def app(arguments: Sequence[str]) -> App:
         action = importlib.import_module(f"attar.cli.{asked}").command(arguments)
         root.command(action, name=asked, help=line, help_epilogue=f"Example: attar {example}")
     return root
+
+
+def exact(kind: Any, tokens: Sequence[Token]) -> Any:
+    """The value of a flag; unlike cyclopts alone, a whole number is not rounded from another.
+
+    Raises:
+        ValueError: a fraction where a whole number is due.
+    """
+    kinds = {kind, *get_args(kind)}
+    if int in kinds and not kinds & {float, str}:
+        broken = next((token.value for token in tokens if "." in token.value), None)
+        if broken is not None:
+            raise ValueError(f"'{broken}' is no whole number")
+    return convert(kind, tokens)
 
 
 def _sentence(e: CycloptsError, asked: str | None) -> str:

@@ -34,6 +34,9 @@ SLACK = 1.0
 SNIFF = 1 << 20
 """Bytes in which an annotation file shows what it is."""
 
+HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""A character, or a half of one, that JSON writes in two."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
@@ -254,11 +257,22 @@ def _json(path: Path) -> dict[str, Any]:
         page = json.loads(data)
     except (ValueError, RecursionError) as e:
         raise DataError(f"{path} is not valid JSON ({e}); restore it, or export the annotations again") from e
+    if HALF.search(data):
+        _whole(path, page)
     lists = ("images", "annotations", "categories")
     lacks = [k for k in lists if not isinstance(page, dict) or not isinstance(page.get(k), list)]
     if lacks:
         raise DataError(f"{path} lacks the list {lacks[0]}; COCO annotations have images, annotations and categories")
     return page
+
+
+def _whole(path: Path, page: Any) -> None:
+    """Refuses a text with half of a character that JSON writes in two, which no file or table can hold."""
+    try:
+        json.dumps(page, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        near = ascii(str(e.object)[max(0, e.start - 20) : e.end])
+        raise DataError(f"{path} has half of a character in a text ({near}); write that text anew") from e
 
 
 def _unique(path: Path, records: list[Any], what: str, fields: dict[str, type]) -> list[dict[str, Any]]:

@@ -116,9 +116,12 @@ def parts_of(job: Job) -> int:
 
 def picks_of(job: Job, k: int) -> int:
     """Picks of a part in round 1, about, where it is not all there is."""
-    parts = parts_of(job)
-    most = k if parts == 1 else max(1, math.ceil(k * job.settings["share"]))
-    return min(most, -(-job.rows // parts))
+    return min(at_most(job, k), -(-job.rows // parts_of(job)))
+
+
+def at_most(job: Job, k: int) -> int:
+    """Picks of a part in round 1 that has enough rows."""
+    return k if parts_of(job) == 1 else max(1, math.ceil(k * job.settings["share"]))
 
 
 def rounds(job: Job, k: int) -> list[int]:
@@ -149,13 +152,12 @@ def divided(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], di
 
 def inside(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Round 1 of a part: its picks, and the sum and the number of its rows, from whose mean unions start."""
-    k, parts = wanted(work), parts_of(work.job)
     rows = scatter.gathered(work, "scatter", unit, unit + 1)
     total, count = rows.x.sum(0, dtype=np.float64), np.array([len(rows.x)])
     if not len(rows.x):
         return {"x": rows.x, "id": rows.id, "sum": total, "rows": count}, {}
-    most = k if parts == 1 else max(1, math.ceil(k * work.job.settings["share"]))
-    picks, _ = farthest_first(rows.x, min(len(rows.x), most), nearest(rows.x, total / len(rows.x)))
+    most = min(len(rows.x), at_most(work.job, wanted(work)))
+    picks, _ = farthest_first(rows.x, most, nearest(rows.x, total / len(rows.x)))
     return {"x": rows.x[picks], "id": rows.id[picks], "sum": total, "rows": count}, {}
 
 

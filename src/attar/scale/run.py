@@ -112,11 +112,12 @@ def run(request: Request, progress: Progress) -> dict[str, Any]:
     identity = of(job, changed=False)
     if request.out.exists():
         _mine(request.out, identity)
+        if not request.running.exists():  # nobody is at it, and nothing has to be written
+            return _found(request.out, job)
     with lock(request.running / "lock", str(request.out)), _forgotten_if_empty(request.running):
         if request.out.exists():  # since before the work, or by another run that had the lock until now
             _mine(request.out, identity)
-            _current(request.out, job)
-            manifest = output.verify(request.out)
+            manifest = _found(request.out, job)
         else:
             manifest = _made(request, job, identity, began, progress)
         _remove(request.running)
@@ -127,6 +128,12 @@ def _mine(out: Path, identity: str) -> None:
     """Refuses an existing folder that another command has written."""
     if not output.is_kept(out) or output.read(out)["identity"] != identity:
         raise UsageError(f"{out} exists already and was made otherwise; choose another --out, or remove it")
+
+
+def _found(out: Path, job: Job) -> dict[str, Any]:
+    """The manifest of a finished folder, whose files and shards are what they were."""
+    _current(out, job)
+    return output.verify(out)
 
 
 def apart(request: Request) -> None:
@@ -335,8 +342,11 @@ def most(reading: Reading) -> int:
 
 
 def chosen(request: Request, stage: Stage) -> None:
-    """Surveys the shards and writes the numbers of the choice."""
+    """Surveys the shards and writes the numbers of the choice; refuses before all reading what cannot fit with any classes."""
     work, job = stage.work, stage.work.job
+    total = request.budget.total([job.rows]) if request.budget and not request.budget.ipc else 1
+    _room(request, stage, 0, total)
+    stage.room(0, 0)
     stage.map(SURVEY, stage.pieces, "survey")
     names, sizes = census.classes(work) if job.columns.label is not None else ([], [])
     stage.share(SURVEY, {}, {"classes": names, "sizes": sizes})
@@ -345,11 +355,20 @@ def chosen(request: Request, stage: Stage) -> None:
     census.unique(work, stage.free() // 32)
     groups = sizes if job.balanced else [job.rows]
     k = quotas(request.budget, groups, names, balanced=job.balanced) if request.budget else []
-    beside = request.method.caller_bytes(job, len(names))
-    stage.room(request.method.worker_bytes(job, len(names), sum(k)), COUNTING + beside)
+    _room(request, stage, len(names), sum(k))
     numbers = request.method.choose(stage, groups, k)
     stage.room(0, 0)
     stage.share(output.CHOICE, numbers, {"names": sorted(numbers)})
+
+
+def _room(request: Request, stage: Stage, classes: int, k: int) -> None:
+    """Makes room for the choice of k rows.
+
+    Raises:
+        ResourceError: not even one worker fits.
+    """
+    method, job = request.method, stage.work.job
+    stage.room(method.worker_bytes(job, classes, k), COUNTING + method.caller_bytes(job, classes))
 
 
 def manifest_of(request: Request, work: Work, identity: str, spent: dict[str, float], stage: Stage) -> dict[str, Any]:

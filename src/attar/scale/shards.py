@@ -22,6 +22,8 @@ from attar.io.parquet import readable
 
 PIECE = 2**24
 """Numbers (rows times features) that a piece holds at least, where its shard has as many: 64 MB."""
+THIN = 16
+"""Numbers a row that a piece reckons with at least: without features it holds a million rows."""
 BUFFER = 2**20
 """Bytes of one read."""
 
@@ -156,7 +158,7 @@ def survey(names: Sequence[str], columns: Columns) -> tuple[list[Shard], list[Pi
         if not width and columns.features is not None and meta.num_rows:  # the shards before had no row to tell it
             with opened(name) as file:
                 width = width_of(file, columns, name)
-        pieces += cut(number, sizes, start, max(1, PIECE // max(1, width)))
+        pieces += cut(number, sizes, start, max(1, PIECE // max(THIN, width)))
         start += meta.num_rows
     assert first is not None
     if not start:

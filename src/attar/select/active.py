@@ -34,6 +34,7 @@ from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, p
 from attar.nets.fit import activation_bytes, net_of
 from attar.real.realset import RealSet
 from attar.real.split import group_column
+from attar.resources.features import Features
 from attar.resources.network import TrainedNetwork, params_of
 from attar.seeds import Seeds
 from attar.select import answers, queries
@@ -200,10 +201,13 @@ class Active(Method):
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         """The mean over the steps; the networks, a batch's activations, and what is held of the pool."""
-        m, own = _total(self._pool(real), budget), 64.0 * len(real)
+        pool = self._pool(real)
+        m, own = _total(pool, budget), 64.0 * len(real)
         if not self.nets:
             return Cost(flops_per_step=8.0 * (len(real) + m), memory=own)
-        net = net_of(self.net, self._pool(real))
+        net = net_of(self.net, pool)
+        if self.query in ("badge", "kcenter"):
+            own += 16.0 * len(real) * (Features(source="trained", net=self.net).width(pool) + pool.n_classes)
         train, ask = 6.0 * net.macs * m / 2 * self.epochs, 2.0 * net.macs * len(real)
         size = min(self.batch, self._due(m)[0])
         memory = self.nets * 8.0 * net.n_parameters + 4.0 * net.n_parameters + size * activation_bytes(net)
@@ -320,12 +324,13 @@ class Active(Method):
         Raises:
             DataError: one that is NaN or infinite; names the row.
         """
-        net = net_of(self.net, pool)
-        parts = []
-        for index in rows.split(BLOCK):
-            x = pool.draw(index)
-            parts.append(pieces.features(net, params, x, train=False) if features else pieces.logits(net, params, x))
-        found = torch.cat(parts).cpu().double()
+        net, found = net_of(self.net, pool), torch.empty(0)
+        for start in range(0, len(rows), BLOCK):
+            x = pool.draw(rows[start : start + BLOCK])
+            part = pieces.features(net, params, x, train=False) if features else pieces.logits(net, params, x)
+            if start == 0:
+                found = torch.empty(len(rows), part.shape[1], dtype=torch.float64)
+            found[start : start + BLOCK] = part
         bad = torch.nonzero(~torch.isfinite(found).all(1)).flatten()
         if len(bad):
             row = int(rows[bad[0]])
