@@ -41,6 +41,7 @@ bench: $(VENV)/bench
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection.py
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/pictures.py
 	$(BIN)/python docs/pages.py
 
 # torch first and pinned: a range would bring another build; then the package's own needs

@@ -196,7 +196,7 @@ def billion() -> str:
         "work",
         "workers' time grows as",
         "core-hours",
-        f"hours on {CORES} cores",
+        f"on {CORES} cores",
         "then the caller alone",
         "reads of 256 GB",
         "kept beside",
@@ -210,11 +210,16 @@ def billion() -> str:
         if r := found.get(what):
             busy = r["worker_seconds"] * r["workers"] * (BILLION / r["n"]) ** power / 3600
             alone = (r["call_seconds"] - r["worker_seconds"]) * BILLION / r["n"] / 3600
-            told = [f"{busy:,.0f}", f"{busy / CORES:.1f}", f"{alone:.1f} h", str(reads), f"{kept} GB"]
+            told = [f"{busy:,.0f}", _long(busy / CORES), _long(alone), str(reads), f"{kept} GB"]
             body.append(
                 [what, "N" if power == 1 else f"N^{power}", *told, f"{_worker_bytes(method, r['width']) / 1e6:.0f} MB"]
             )
     return table(head, body)
+
+
+def _long(hours: float) -> str:
+    """``7.8 h``, or minutes where it is less than two hours."""
+    return f"{hours:.1f} h" if hours >= 2 else f"{60 * hours:.0f} min"
 
 
 def _worker_bytes(method: str, width: int) -> float:
