@@ -53,15 +53,21 @@ class Interrupted(AttarError):
         self.exit_code = 128 + signal
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], *, most: int | None = None) -> str:
     """Says which known name was probably meant.
 
+    Args:
+        most: names that are told where none is close; all where left out.
+
     Returns:
-        ``"did you mean 'dm'?"`` where a name is close, else ``"known: a, b, c"``.
+        ``"did you mean 'dm'?"`` where a name is close, else ``"known: a, b, c"`` or ``"known: a, b and 7 others"``.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(names)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    others = len(names) - most if most is not None and len(names) > most else 0
+    return "known: " + ", ".join(names[: len(names) - others]) + (f" and {others} others" if others else "")
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> UsageError:

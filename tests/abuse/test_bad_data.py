@@ -94,6 +94,10 @@ def refused(source, *says: str, kind: type[AttarError] = DataError, test: bool =
 def test_missing_path(tmp_path):
     photos(tmp_path / "photos", a=[png()], b=[png()])
     refused(tmp_path / "fotos", "nothing at", "did you mean 'photos'?", kind=UsageError)
+    for i in range(30):
+        (tmp_path / f"other{i:02d}").mkdir()
+    names = ", ".join(f"other{i:02d}" for i in range(8))
+    refused(tmp_path / "zzzzzz", f"nothing at {tmp_path}/zzzzzz; known: {names} and 23 others", kind=UsageError)
     refused(tmp_path / "none" / "fotos", "nor is there a folder", kind=UsageError)
 
 

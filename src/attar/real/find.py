@@ -99,4 +99,4 @@ def _siblings(path: Path) -> str:
     names = [p.name for p in above.iterdir() if not p.name.startswith(".")] if above.is_dir() else []
     if not names:
         return f"the folder {above} is empty" if above.is_dir() else f"nor is there a folder {above}; check the path"
-    return nearest(path.name, names[:1000])
+    return nearest(path.name, names[:1000], most=8)
