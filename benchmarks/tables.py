@@ -90,8 +90,9 @@ def precision() -> str:
     """Cells that were made and judged in both precisions; one standard error is that of the difference of their sets' means."""
     head = ["data", "ipc", "method", "float32", "bfloat16", "apart", "one standard error"]
     pairs: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for r in rows("fidelity"):
-        pairs.setdefault((r["data"], r["ipc"], r["method"], r["steps"]), {})[r["dtype"]] = r
+    for r in (*rows("fidelity"), *rows("matching")):
+        schedule = r.get("schedule", r.get("steps"))  # a short one, or that of the cell
+        pairs.setdefault((r["data"], r["ipc"], named(r), schedule), {})[r["dtype"]] = r
     body = []
     for (data, ipc, method, _), found in pairs.items():
         if len(found) == 2:
@@ -99,7 +100,7 @@ def precision() -> str:
             one, other = (fmean(m) for m in means)
             error = sqrt(sum(variance(m) / len(m) for m in means))
             told = [f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}", f"{error:.4f}"]
-            body.append([data, str(ipc), f"`{method}`", *told])
+            body.append([data, str(ipc), method, *told])
     return table(head, body)
 
 

@@ -92,7 +92,7 @@ MADE_UP = {
     "matching": [{**REACHED, "made_steps": 500}],
     "fidelity": [
         {**REACHED, "dtype": dtype, "steps": 9, "published_steps": 10, "published": 0.6, "set_means": means}
-        | {"protocol": "dsa", "environment": {"cpu": "a processor"}}
+        | {"quick": False, "protocol": "dsa", "environment": {"cpu": "a processor"}}
         for dtype, means in (("float32", [0.5, 0.6]), ("bfloat16", [0.5, 0.62]))
     ],
     "params": [
