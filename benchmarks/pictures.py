@@ -102,7 +102,7 @@ def kept(figure: Any, found: dict[str, Found]) -> None:
 
 FAMILIES = {
     "the hardest first": ("el2n", "forgetting", "aum", "entropy"),
-    "uncertain, or without the hardest": ("dyn-unc", "dual", "ccs", "d2"),
+    "uncertain, or without the hardest": ("dyn-unc", "dual", "ccs", "d2", "d2:strata"),
     "coverage": ("kcenter", "herding", "moderate", "graph-cut"),
 }
 """The methods of ``selection.py`` by what they look for."""

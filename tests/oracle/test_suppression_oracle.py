@@ -77,6 +77,36 @@ def test_d2_is_the_loop(reverse: str, scale: bool, seed: int) -> None:
     assert np.allclose(state["gain"], gains, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("strata", "cutoff", "total"), [(3, 0.25, 12), (4, 0.0, 12), (1, 0.4, 20), (5, 0.5, 30)])
+def test_d2_in_strata_is_the_loop_in_each(strata: int, cutoff: float, total: int, seed: int) -> None:
+    """Without the hardest, as many of every stratum as it has or as the level says, first picks first."""
+    n, k = 40, 3
+    rng = np.random.default_rng(seed)
+    x, error = rng.normal(size=(n, 3)), rng.uniform(size=n).round(2)
+    order = sorted(range(n), key=lambda i: (-error[i], i))
+    left = sorted(order[min(math.ceil(cutoff * n), n - total) :])
+    low, high = min(error[left]), max(error[left])
+    pools = [
+        [i for i in left if min(strata - 1, int((error[i] - low) / (high - low) * strata)) == j] for j in range(strata)
+    ]
+    share = [0] * strata
+    while sum(share) < total:  # one to whichever has least and still some, of equal ones to the larger
+        open_ = [j for j in range(strata) if share[j] < len(pools[j])]
+        share[min(open_, key=lambda j: (share[j], -len(pools[j]), j))] += 1
+    found: list[tuple[int, int, int]] = []
+    for rank, j in enumerate(sorted(range(strata), key=lambda j: (-len(pools[j]), j))):
+        if share[j]:
+            d = matrix(x[pools[j]], 2)
+            link, s = linked(d, k), error[pools[j]]
+            picks, _ = loop(s + (np.exp(-d) * link) @ s, link, np.exp(-0.1 * d), share[j], clamp=True)
+            found += [(t, rank, pools[j][i]) for t, i in enumerate(picks)]
+    watched = {"el2n": torch.from_numpy(error), "confidence": torch.full((n,), 0.5), "variability": torch.zeros(n)}
+    method = D2(difficulty="el2n", neighbours=k, strata=strata, cutoff=cutoff, scale=False)
+    state = picked(method, labelled([0] * n), Budget(rows=total), x, more={"dynamics-0": watched})
+    assert state["picked"].tolist() == [i for *_, i in sorted(found)]
+
+
 def path(n: int) -> Edges:
     """A line of n nodes with edges of length 1."""
     to = [[j for j in (i - 1, i + 1) if 0 <= j < n] for i in range(n)]
@@ -120,6 +150,8 @@ def test_picks_spread_over_the_blobs() -> None:
 def test_edges(kind: type[RALF] | type[D2], balanced: bool) -> None:
     plain = {"difficulty": "uniform"} if kind is D2 else {}
     check_edges(kind(balanced=balanced, neighbours=3, **plain), nested=True)  # type: ignore[arg-type]
+    if kind is D2:  # all of one difficulty are one stratum, and shares of strata are not nested
+        check_edges(D2(balanced=balanced, neighbours=3, difficulty="uniform", strata=4), nested=True)
     x = np.ones((4, 2))
     x[2, 0] = np.inf
     with pytest.raises(DataError, match="id 12"):
@@ -133,6 +165,9 @@ def test_impossible_settings_are_refused() -> None:
         lambda: D2(gamma=0),
         lambda: D2(reverse="no"),
         lambda: D2(difficulty="aun"),
+        lambda: D2(strata=0),
+        lambda: D2(cutoff=1.0),
+        lambda: D2(strata=2, search="approximate"),
     ):
         with pytest.raises(UsageError):
             wrong()
