@@ -167,6 +167,7 @@ def test_impossible_settings_are_refused() -> None:
         lambda: D2(difficulty="aun"),
         lambda: D2(strata=0),
         lambda: D2(cutoff=1.0),
+        lambda: D2(cutoff=0.1, difficulty="uniform"),
         lambda: D2(strata=2, search="approximate"),
     ):
         with pytest.raises(UsageError):

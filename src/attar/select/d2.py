@@ -108,7 +108,11 @@ class D2(Method):
         positive(neighbours=self.neighbours, gamma=self.gamma, strata=self.strata)
         if not 0 <= self.cutoff < 1:
             raise UsageError(
-                f"cutoff={self.cutoff} is not a share in [0, 1); the paper takes 0.4 for a tenth of CIFAR-10"
+                f"cutoff={self.cutoff} is not a share in [0, 1); the authors take 0.4 for a tenth of CIFAR-10"
+            )
+        if self.cutoff and not DIFFICULTY[self.difficulty]:
+            raise UsageError(
+                f"cutoff={self.cutoff} leaves out the hardest, but difficulty=uniform tells none; drop one of them"
             )
         if self._apart and self.search != "exact":
             raise UsageError("strata and cutoff need exact graphs of their own; leave search=approximate out")
