@@ -164,7 +164,7 @@ def test_impossible_settings_are_refused() -> None:
         lambda: RALF(neighbours=0),
         lambda: D2(gamma=0),
         lambda: D2(reverse="no"),
-        lambda: D2(difficulty="aun"),
+        lambda: D2(difficulty="aun", cutoff=0.1),
         lambda: D2(strata=0),
         lambda: D2(cutoff=1.0),
         lambda: D2(cutoff=0.1, difficulty="uniform"),

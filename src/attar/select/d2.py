@@ -106,6 +106,8 @@ class D2(Method):
 
     def __post_init__(self) -> None:
         positive(neighbours=self.neighbours, gamma=self.gamma, strata=self.strata)
+        if self.difficulty not in DIFFICULTY:
+            raise UsageError(f"difficulty '{self.difficulty}' is unknown; {nearest(self.difficulty, DIFFICULTY)}")
         if not 0 <= self.cutoff < 1:
             raise UsageError(
                 f"cutoff={self.cutoff} is not a share in [0, 1); the authors take 0.4 for a tenth of CIFAR-10"
@@ -116,8 +118,6 @@ class D2(Method):
             )
         if self._apart and self.search != "exact":
             raise UsageError("strata and cutoff need exact graphs of their own; leave search=approximate out")
-        if self.difficulty not in DIFFICULTY:
-            raise UsageError(f"difficulty '{self.difficulty}' is unknown; {nearest(self.difficulty, DIFFICULTY)}")
         if self.reverse not in REVERSE:
             raise UsageError(f"reverse '{self.reverse}' is unknown; {nearest(self.reverse, REVERSE)}")
         self.needs()  # refuses unknown features and networks at once
