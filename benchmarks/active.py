@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from rows import HERE, RESULTS, Rows, command, environment
-from scipy.special import stdtrit
+from rows import HERE, RESULTS, Rows, brief, command, environment
 
 import attar
-from attar.evaluate.scores import LEVEL
 from attar.evaluate.train import accuracy
 from attar.execute.plan import Plan
 from attar.nets.fit import net_of
@@ -133,15 +130,6 @@ def tell(rows: Rows, key: dict[str, Any], given: argparse.Namespace) -> None:
                 row |= {"over_random": brief(pairs)}
             rows.put(row, mean_of=query, after=i, seeds=given.seeds, **key)
             print(f"{query:8} {labels:5} labels  {mean['mean']:.4f}  {mean['interval']}", flush=True)
-
-
-def brief(values: list[float]) -> dict[str, Any]:
-    """Mean and 95 % interval by Student's t, not cut off: differences may be negative."""
-    n, mean = len(values), statistics.fmean(values)
-    if n == 1:
-        return {"mean": mean, "interval": None}
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * statistics.stdev(values) / n**0.5
-    return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
 if __name__ == "__main__":

@@ -6,13 +6,16 @@ import datetime
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.special import stdtrit
 
+from attar.evaluate.scores import LEVEL
 from attar.execute import plan
 from attar.io import atomic
 from attar.io.lock import lock
@@ -66,6 +69,15 @@ def environment(device: str = "cpu", *, threads: int | None = None) -> dict[str,
     if torch.device(device).type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return {**facts, "commit": commit(), "date": datetime.date.today().isoformat()}
+
+
+def brief(values: list[float]) -> dict[str, Any]:
+    """Mean and 95 % interval by Student's t, not cut off: differences may be negative."""
+    n, mean = len(values), statistics.fmean(values)
+    if n == 1:
+        return {"mean": mean, "interval": None}
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * statistics.stdev(values) / n**0.5
+    return {"mean": mean, "interval": [mean - half, mean + half]}
 
 
 def command() -> str:

@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import Any
 
+from rows import brief
+
 from attar import registry
 from attar.scale.shards import Columns, Shard
 from attar.scale.table import find
@@ -366,10 +368,22 @@ def _accuracy(r: dict[str, Any]) -> str:
 
 def fashion() -> str:
     """What was asked of Dyn-Unc and of CCS."""
-    head = ["method", "kept", "last (95 % interval), best", "trainings"]
+    head = ["method", "kept", "last (95 % interval), best", "above all examples, on the same seeds", "trainings"]
     found = [r for r in rows("selection") if r["data"] == "fashion_mnist" and r["examples"] is None]
-    body = [[f"`{r['method']}`", f"{r['keep']:.0%}", _accuracy(r), str(len(r["accuracies"]))] for r in found]
+    whole = next((r["accuracies"] for r in found if r["method"] == "full"), [])
+    body = []
+    for r in found:
+        apart = [a - b for a, b in zip(r["accuracies"], whole)]
+        body.append([f"`{r['method']}`", f"{r['keep']:.0%}", _accuracy(r), _above(apart), str(len(r["accuracies"]))])
     return table(head, body)
+
+
+def _above(apart: list[float]) -> str:
+    """The mean of some differences and its interval."""
+    if len(apart) < 2 or not any(apart):
+        return "-"
+    found = brief(apart)
+    return f"{found['mean']:+.4f} ({found['interval'][0]:+.4f} to {found['interval'][1]:+.4f})"
 
 
 def params() -> str:

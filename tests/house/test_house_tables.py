@@ -116,6 +116,15 @@ MADE_UP = {
         }
         | {"over_random": {"mean": 0.01, "interval": [-0.02, 0.04]}},
     ],
+    "selection": [
+        {"data": data, "examples": None, "method": method, "keep": 0.75, "last_mean": mean, "best_mean": 0.6}
+        | {"interval": [0.4, 0.6], "accuracies": [mean - 0.01, mean + 0.01]}
+        for data, method, mean in (
+            ("cifar10", "el2n", 0.5),
+            ("fashion_mnist", "full", 0.5),
+            ("fashion_mnist", "ccs", 0.4),
+        )
+    ],
     "detection": [
         {"set": "bccd", "method": "csod", "rows": 10, "seed": 0, "ap50": 0.3, "boxes": {"cell": 12}},
         {"set": "bccd", "method": "csod", "rows": 10, "seed": 1, "ap50": 0.3, "boxes": {"cell": 14}},
@@ -133,6 +142,8 @@ MADE_UP = {
         ),
         ("fidelity", "| mnist | 1 | `dm` | 0.5500 | 0.5600 | +0.0100 | 0.0781 |"),
         ("params", "| `dm`, quick | `tiles` | 40 | 640 | 0.5000 | 0.4000-0.6000, of networks |"),
+        ("selection", "| `ccs` | 75% | 0.400 (0.400-0.600), best 0.600 | -0.1000 (-0.1000 to -0.1000) | 2 |"),
+        ("selection", "| `el2n` | 0.500 (0.400-0.600), best 0.600 |"),
         ("stream", "| el2n | 10 | 1.5 | 200 MB | 2GB | 2 | 0.90 |"),
         ("memory", "| 4 | 100 | 800 MB | 200 MB | **4.0** |"),
         ("active", "| `badge` | 90 | 10% | 0.7000 | 0.6000-0.8000 | +0.0100 (-0.0200 to 0.0400) | 5 |"),
