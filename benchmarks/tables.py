@@ -436,8 +436,18 @@ def measured() -> str:
         for r in {(r["data"], r["ipc"], r["method"]): r for r in rows("fidelity")}.values()  # of one precision
     ]
     pairs = [{k: r[k] for k in ("pair", "dtype", "ratio", "fast_seconds", "twin_seconds")} for r in rows("speed")]
+    parts = [
+        {
+            **{k: r[k] for k in ("data", "keep", "settings", "interval", "network", "steps")},
+            "method": r["method"].partition(":")[0],
+            "accuracy": r["last_mean"],
+            "trainings": len(r["accuracies"]),
+        }
+        for r in rows("selection")
+        if r["examples"] is None and r["method"] != "full"
+    ]
     lines = ",\n".join(f'"{k}": [\n' + ",\n".join(json.dumps(r) for r in v) + "\n]" for k, v in
-                       {"fidelity": short, "speed": pairs}.items())  # fmt: skip
+                       {"fidelity": short, "selection": parts, "speed": pairs}.items())  # fmt: skip
     return "{\n" + lines + "\n}\n"
 
 

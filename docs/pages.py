@@ -11,7 +11,7 @@ from typing import Any
 
 from attar import registry
 from attar.verbs.look import methods
-from attar.verbs.which import measured
+from attar.verbs.which import measured, parts
 
 HERE = Path(__file__).resolve().parent / "methods"
 
@@ -27,7 +27,7 @@ def page(name: str) -> str:
         "```text\n" + one["doc"].strip() + "\n```",
         "## Settings\n\n" + table(["flag", "type", "default", "meaning"], [setting(s) for s in one["settings"]]),
         *presets(one["presets"]),
-        "## What was measured\n\n" + (results(name) or "Nothing yet."),
+        "## What was measured\n\n" + ("\n\n".join(filter(None, (results(name), kept(name)))) or "Nothing yet."),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -67,6 +67,24 @@ def results(name: str) -> str:
         ]
         for r in measured()["fidelity"]
         if r["method"] == name
+    ]
+    return table(head, rows) if rows else ""
+
+
+def kept(name: str) -> str:
+    """What parts of a training set taught that a selector chose; nothing where that was not measured."""
+    head = ["data", "kept", "settings", "accuracy", "95 % interval", "above random examples", "trainings"]
+    rows = [
+        [
+            r["data"],
+            f"{r['keep']:.0%}",
+            ", ".join(f"{k}={v}" for k, v in r["settings"].items()) or "-",
+            f"{r['accuracy']:.3f}",
+            "{:.3f} to {:.3f}".format(*r["interval"]) if r["interval"] else "-",
+            "-" if r["above_random"] is None or name == "random" else f"{r['above_random']:+.3f}",
+            str(r["trainings"]),
+        ]
+        for r in parts(name)
     ]
     return table(head, rows) if rows else ""
 

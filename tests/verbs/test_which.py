@@ -27,9 +27,24 @@ ROWS = [
 ]
 
 
+def part(method: str, keep: float, accuracy: float, trainings: int = 3, **settings: object) -> dict[str, object]:
+    interval = [accuracy - 0.01, accuracy + 0.01] if trainings > 1 else None
+    facts = {"data": "cifar10", "keep": keep, "method": method, "accuracy": accuracy, "interval": interval}
+    return {**facts, "trainings": trainings, "settings": settings, "network": "resnet8", "steps": 700}
+
+
+PARTS = [
+    part("random", 0.1, 0.6),
+    part("d2", 0.1, 0.55),
+    part("d2", 0.1, 0.65, strata=25, features="trained"),
+    part("random", 0.7, 0.64, 1),
+    part("aum", 0.7, 0.66, 1),
+]
+
+
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "measured", lambda: {"fidelity": ROWS, "speed": []})
+    monkeypatch.setattr(asked, "measured", lambda: {"fidelity": ROWS, "selection": PARTS, "speed": []})
 
 
 def test_the_best_and_the_cheapest_near_it() -> None:
@@ -47,8 +62,23 @@ def test_the_best_and_the_cheapest_near_it() -> None:
 
 def test_one_method_or_none() -> None:
     assert [r["data"] for r in asked.which("kcenter")] == ["mnist", "cifar10"]
-    with pytest.raises(UsageError, match=r"nothing is recorded of 'dmm'; measured were dc, dm, kcenter, random"):
+    with pytest.raises(
+        UsageError, match=r"nothing is recorded of 'dmm'; measured were aum, d2, dc, dm, kcenter, random"
+    ):
         asked.which("dmm")
+
+
+def test_parts_of_a_training_set() -> None:
+    found = [(r["keep"], r["method"], r["settings"].get("strata"), r["advice"]) for r in asked.parts()]
+    assert found == [
+        (0.1, "d2", 25, "best"),
+        (0.1, "random", None, ""),
+        (0.1, "d2", None, ""),
+        (0.7, "aum", None, ""),
+        (0.7, "random", None, ""),
+    ], "one training makes none the best"
+    assert asked.parts("aum")[0]["above_random"] == pytest.approx(0.02)
+    assert asked.which("aum") == [] and asked.parts("dm") == []
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +89,17 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert cli.run(["methods", "dm", "--which", "--json"]) == 0
     assert [r["method"] for r in json.loads(capsys.readouterr().out)["measured"]] == ["dm"]
     assert cli.run(["methods", "nope", "--which"]) == 2
+    capsys.readouterr()
+    assert cli.run(["methods", "d2", "--which"]) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "A few images" not in out and "d2 --strata 25 0.650 +0.050 *" in out and "d2 0.550 -0.050" in out
 
 
 def test_the_recorded_rows_have_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
+    for r in asked.parts():
+        assert set(PARTS[0]) <= set(r)
+        assert r["interval"] is None or 0 <= r["interval"][0] <= r["accuracy"] <= r["interval"][1] <= 1
     for r in asked.which():
         assert set(ROWS[0]) <= set(r)
         assert 0 <= r["interval"][0] <= r["accuracy"] <= r["interval"][1] <= 1

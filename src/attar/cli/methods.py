@@ -59,17 +59,42 @@ def _quick(setting: dict[str, Any]) -> str:
 
 
 def _which(name: str | None, json: bool) -> None:
-    from attar.verbs.which import which
+    from attar.verbs.which import parts, which
 
-    found = which(name)
+    found, kept = which(name), parts(name)
     if json:
-        return show.as_json({"measured": found})
-    columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", ""]
-    show.table("What was measured", columns, [_row(r) for r in found])
-    show.lines(
-        "accuracy: mean over networks ± half its 95 % interval, standard protocol; steps: ours of the published number",
-        "a row with fewer steps than published is a short schedule and no repetition of the paper",
-    )
+        return show.as_json({"measured": found, "parts": kept})
+    if found:
+        columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", ""]
+        show.table("A few images per class", columns, [_row(r) for r in found])
+        show.lines(
+            "accuracy: mean over networks ± half its 95 % interval, standard protocol; steps: ours of the published number",
+            "a row with fewer steps than published is a short schedule and no repetition of the paper",
+            "",
+        )
+    for data in dict.fromkeys(r["data"] for r in kept):
+        _parts(data, [r for r in kept if r["data"] == data])
+    if kept:
+        show.lines(
+            "accuracy, and how far it is above random examples; the same number of steps for every share",
+            "* the best of a share where more than one training tells it; settings and intervals: --json",
+        )
+
+
+def _parts(data: str, rows: list[dict[str, Any]]) -> None:
+    """A line for each selector, a column for each share."""
+    shares = sorted({r["keep"] for r in rows})
+    lines: dict[tuple[str, str], dict[float, str]] = {}
+    for r in rows:
+        own = _flags({k: v for k, v in r["settings"].items() if k in ("strata", "cutoff")})
+        lines.setdefault((r["method"], own), {})[r["keep"]] = _part(r)
+    body = [[" ".join(name).strip(), *(cells.get(k, "") for k in shares)] for name, cells in lines.items()]
+    show.table(f"Parts of {data}", ["method", *(f"{k:.0%} kept" for k in shares)], body)
+
+
+def _part(r: dict[str, Any]) -> str:
+    above = "" if r["above_random"] is None or r["method"] == "random" else f" {r['above_random']:+.3f}"
+    return f"{r['accuracy']:.3f}{above}{' *' if r['advice'] else ''}"
 
 
 def _row(r: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ NEAR = 0.01
 
 
 def measured() -> dict[str, list[dict[str, Any]]]:
-    """The rows of ``benchmarks/results``, as ``benchmarks/tables.py`` shortened them: ``fidelity`` and ``speed``."""
+    """The rows of ``benchmarks/results``, as ``benchmarks/tables.py`` shortened them: ``fidelity``, ``selection``, ``speed``."""
     return json.loads(files("attar").joinpath("measured.json").read_text(encoding="utf-8"))
 
 
@@ -27,9 +27,13 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
         data, ipc, method, accuracy, interval, above_random (None where random was not measured), make_seconds, steps,
         published_steps, published, and ``advice``: ``best``, ``best for its price`` (the cheapest within a point of the
         best) or an empty string.
+
+    Raises:
+        UsageError: nothing is recorded of the method, here or in :func:`parts`.
     """
     rows = measured()["fidelity"]
-    if name is not None and name not in (known := sorted({r["method"] for r in rows})):
+    known = sorted({r["method"] for r in (*rows, *measured()["selection"])})
+    if name is not None and name not in known:
         raise UsageError(f"nothing is recorded of '{name}'; measured were {', '.join(known)}")
     found = []
     for data, ipc in dict.fromkeys((r["data"], r["ipc"]) for r in rows):
@@ -40,6 +44,27 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
         for r in cell:
             advice = "best" if r is cell[0] else "best for its price" if r is cheapest else ""
             advice = advice if len(cell) > 1 else ""  # alone it is neither
+            above = None if random is None else r["accuracy"] - random
+            found.append({**r, "above_random": above, "advice": advice})
+    return [r for r in found if name in (None, r["method"])]
+
+
+def parts(name: str | None = None) -> list[dict[str, Any]]:
+    """What parts of a training set taught, each chosen by another selector; best first within each data set and share.
+
+    Args:
+        name: only the rows of one method.
+
+    Returns:
+        data, keep (share), method, settings (not its defaults), accuracy, interval (None for one training), trainings,
+        above_random (None where random was not measured), and ``advice``: ``best``, where more than one training tells it.
+    """
+    rows, found = measured()["selection"], []
+    for data, keep in sorted({(r["data"], r["keep"]) for r in rows}):
+        cell = sorted((r for r in rows if (r["data"], r["keep"]) == (data, keep)), key=lambda r: -r["accuracy"])
+        random = next((r["accuracy"] for r in cell if r["method"] == "random"), None)
+        for r in cell:
+            advice = "best" if r is cell[0] and len(cell) > 1 and r["trainings"] > 1 else ""
             above = None if random is None else r["accuracy"] - random
             found.append({**r, "above_random": above, "advice": advice})
     return [r for r in found if name in (None, r["method"])]
