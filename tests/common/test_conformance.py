@@ -40,7 +40,11 @@ def small(name: str) -> Method:
     return dataclasses.replace(method_of(name), **ABLE.get(name, {}))
 
 
-@attar.testing.parametrize(*(small(e.name) for e in registry.METHODS))
+VARIANTS = [dataclasses.replace(small("d2"), strata=3, cutoff=0.2)]
+"""Settings that take another way through a method than its defaults."""
+
+
+@attar.testing.parametrize(*(small(e.name) for e in registry.METHODS), *VARIANTS)
 def test_registered(method: Method, check: str) -> None:
     attar.testing.CHECKS[check](method)
 
