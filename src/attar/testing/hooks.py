@@ -29,6 +29,8 @@ TOLERANCE = 1e-3
 """Largest relative difference of a loss in float32 from the same loss in float64."""
 COST_FACTORS = (0.5, 4.0)
 """Smallest and largest estimate of memory, as a multiple of the bytes that a step was measured to hold."""
+FIRST = 8
+"""Steps whose memory is measured, so that those are among them that come once in a while."""
 DESCENTS = 20
 """Updates after which the loss of one fixed batch must be lower."""
 
@@ -144,15 +146,17 @@ def cost_of_memory(method: Method) -> None:
 
 
 def memory_of(method: Method, real: Any, budget: Budget) -> int:
-    """The most bytes of tensors that init, and then one step, hold at once beyond what was there before."""
+    """The most bytes of tensors that init, and then the first steps, hold at once beyond what was there before."""
     res = resources(method, real)
     with Seeds(0).globally("memory"), Alive() as alive:
         state = method.init(real, budget, Seeds(0).at("init"), res)
         if method.length(real):
             for name, opt in method.learned(state).items():
                 state |= opt.slots(name, state[name])
-            batch = method.draw(real, Seeds(0).at("step", 0), res, 0)
-            method.step(state, batch, Descent(method, 1, losses=[[]]))
+        for step in range(min(method.length(real), FIRST)):
+            batch = method.draw(real, Seeds(0).at("step", step), res, step)
+            state = method.step(state, batch, Descent(method, 1, losses=[[]]))
+            del batch
     return alive.most
 
 
