@@ -11,6 +11,7 @@ from pathlib import Path
 import faulty_methods
 import good_methods
 import pytest
+from small_methods import small
 
 import attar.testing
 from attar import registry
@@ -25,20 +26,6 @@ HASTY = {"idc": {"lr_img": 0.5}}
 
 IDC's was picked out of nine that were tried on this same toy: that it passes shows that its loss teaches something, and
 nothing of the published rate, at which it stays below random here."""
-
-ABLE = {
-    "datm": {"start": "real"},
-    "forgetting": {"lr": 0.5},
-    "wmdd": {"net": "convnet:width=8:depth=1:norm=batch", "start": "real"},  # statistics are those of batch norms
-}
-"""Settings of methods that rightly refuse what the toys give, or see nothing in it: no expert of a few batches knows every
-class, and nothing is forgotten in four epochs at a usual rate."""
-
-
-def small(name: str) -> Method:
-    """A registered method with the settings of the checks."""
-    return dataclasses.replace(method_of(name), **ABLE.get(name, {}))
-
 
 VARIANTS = [dataclasses.replace(small("d2"), strata=3, cutoff=0.2)]
 """Settings that take another way through a method than its defaults."""

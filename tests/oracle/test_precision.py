@@ -14,11 +14,14 @@ from attar.distill.dcc import DCC
 from attar.distill.dm import DM
 from attar.distill.dsa import DSA
 from attar.distill.idc import IDC
+from attar.distill.ncfm import characteristic
 from attar.execute.pieces import features
 from attar.execute.plan import Plan
 from attar.match import gradients as gradient_matching
+from attar.match.barycentre import barycentre
 from attar.match.gradients import class_distances, slots
 from attar.match.means import class_means
+from attar.match.representatives import lloyd
 from attar.method import Method
 from attar.nets.fit import net_of
 from attar.run import run
@@ -103,3 +106,15 @@ def target(params: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Some gradient of the weights that are matched."""
     g = torch.Generator().manual_seed(1)
     return {k: torch.randn(v.shape, generator=g) for k, v in params.items() if v.ndim > 1}
+
+
+def test_characteristic_functions_and_centres_are_not_rounded_to_half_precision() -> None:
+    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    t = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        with Plan(dtype=dtype).applied():
+            centres = lloyd(x, 3, torch.Generator().manual_seed(2))
+            found.append([characteristic(x, t), centres, barycentre(x, 3, torch.Generator().manual_seed(2))])
+    for whole, half in zip(*found):
+        assert half.dtype == torch.float32 and torch.allclose(half, whole, rtol=1e-5, atol=1e-6)

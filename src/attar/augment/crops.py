@@ -89,7 +89,8 @@ def resized(x: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)
     top, left, height, width = box.unbind(1)
     down, across = (_weights(n, a, b, wide) for n, a, b in zip(x.shape[2:], (top, left), (height, width)))
-    return (down[:, None] @ x.to(wide) @ across[:, None].mT).to(x.dtype)
+    with torch.autocast(x.device.type, enabled=False):  # images are not rounded
+        return (down[:, None] @ x.to(wide) @ across[:, None].mT).to(x.dtype)
 
 
 def _weights(side: int, start: torch.Tensor, length: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

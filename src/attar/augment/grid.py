@@ -49,5 +49,6 @@ def warp(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     wide = torch.promote_types(x.dtype, torch.float32)  # a grid in half precision would be off by parts of a pixel
     y_of, x_of = ((2 * torch.arange(n, device=x.device, dtype=wide) + 1) / n - 1 for n in x.shape[2:])
     at = torch.stack(torch.meshgrid(x_of, y_of, indexing="xy"), -1).flatten(0, 1)  # [H * W, 2]
-    grid = (at @ matrix.to(wide).mT).unflatten(1, (len(y_of), len(x_of)))  # [B, H, W, 2]
+    with torch.autocast(x.device.type, enabled=False):
+        grid = (at @ matrix.to(wide).mT).unflatten(1, (len(y_of), len(x_of)))  # [B, H, W, 2]
     return F.grid_sample(x.to(wide), grid, padding_mode="zeros", align_corners=False).to(x.dtype)

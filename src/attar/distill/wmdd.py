@@ -150,10 +150,11 @@ class WMDD(Method):
         if self.ce:
             logits = widened(net(params, x, train=False))  # [m, K]
             wrong = cross_entropy(logits, torch.full_like(state["slot"][k], k), reduction="none")  # [m]
-            loss = loss + self.ce * (w @ wrong)
-        for i, maps in enumerate(entered):
-            mean = w @ maps.mean((2, 3))  # [C']
-            var = w @ (maps - mean[:, None, None]).square().mean((2, 3))
+            loss = loss + self.ce * (w * wrong).sum()
+        for i, maps in enumerate(map(widened, entered)):
+            with torch.autocast(x.device.type, enabled=False):  # the small difference of two means is what is matched
+                mean = w @ maps.mean((2, 3))  # [C']
+                var = w @ (maps - mean[:, None, None]).square().mean((2, 3))
             loss = loss + self.bn * (length(mean - state[f"mean.{i}"][k]) + length(var - state[f"var.{i}"][k]))
         return loss
 

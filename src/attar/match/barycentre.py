@@ -14,6 +14,8 @@ import math
 
 import torch
 
+from attar.execute.precision import full
+
 BLUR = 0.005
 """Entropy of the plan in parts of the mean cost."""
 ROUNDS = 10
@@ -35,10 +37,11 @@ def barycentre(x: torch.Tensor, k: int, generator: torch.Generator) -> torch.Ten
         return x[:0]
     order = torch.randperm(len(x), generator=generator)
     points = x[order[torch.arange(k) % len(x)].to(x.device)]
-    for _ in range(ROUNDS):
-        before, points = points, k * plan(x, points).T @ x
-        if torch.allclose(points, before, rtol=1e-4):
-            break
+    with full(x.device):  # a plan of mass is no network
+        for _ in range(ROUNDS):
+            before, points = points, k * plan(x, points).T @ x
+            if torch.allclose(points, before, rtol=1e-4):
+                break
     return points
 
 

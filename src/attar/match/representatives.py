@@ -39,7 +39,8 @@ def lloyd(features: torch.Tensor, k: int, generator: torch.Generator) -> torch.T
     for _ in range(ROUNDS):
         member = one_hot(torch.cdist(features, centres).argmin(1), k).to(features.dtype)  # [n, k]
         size = member.sum(0)[:, None]
-        moved = torch.where(size > 0, member.T @ features / size.clamp(min=1), centres)
+        with torch.autocast(features.device.type, enabled=False):
+            moved = torch.where(size > 0, member.T @ features / size.clamp(min=1), centres)
         if torch.equal(moved, centres):
             break
         centres = moved
