@@ -106,3 +106,17 @@ def test_shares() -> None:
         "99.9 %",
         "400 %",
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "named"),
+    [
+        ("el2n", {"rule": "ccs:cutoff=0.3"}, "el2n with rule ccs"),
+        ("el2n", {"rule": "top"}, "el2n"),
+        ("ccs", {"rule": "ccs:strata=50"}, "ccs"),
+        ("dm", {"steps": 3}, "dm"),
+        ("dm", None, "dm"),
+    ],
+)
+def test_a_rule_is_told_with_the_method(method: str, settings: object, named: str) -> None:
+    assert facts.step({"method": method, "settings": settings}).named == named

@@ -128,6 +128,12 @@ class Step:
     command: str
 
     @property
+    def named(self) -> str:
+        """The method, and the rule that turned its score into a choice where it is another than the highest."""
+        rule = dict(self.settings).get("rule", "").partition(":")[0]
+        return self.method if rule in ("", "top", self.method) else f"{self.method} with rule {rule}"
+
+    @property
     def shown(self) -> Pairs:
         """Settings, seed and budget."""
         return self.settings + tuple((k, v) for k, v in (("seed", self.seed), ("budget", self.budget)) if v)

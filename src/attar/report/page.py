@@ -77,7 +77,7 @@ def _result(
     what = f"synthetic {noun}" if synthetic else "real examples"
     subject = f"{wording.count(n)} {what if n != 1 else what[:-1]} of {_name(condensed)}"
     if not synthetic and steps and steps[0].method:
-        subject += f", chosen by {steps[0].method},"
+        subject += f", chosen by {steps[0].named},"
     stored = _worth(condensed)
     if stored < n:
         what = "stored ones" if condensed.enlarged > 1 else "images' worth of bytes"
@@ -102,7 +102,7 @@ def _line(condensed: Condensed, steps: Sequence[Step]) -> list[str]:
     if condensed.bytes8 is not None:
         c, h, w = condensed.bytes8.shape[1:]
         said.append(f"{h} × {w} pixels, {'grey' if c == 1 else 'colour'}")
-    return said + [f"{s.verb} {s.method}".strip() + (f", seed {s.seed}" if s.seed else "") for s in steps]
+    return said + [f"{s.verb} {s.named}".strip() + (f", seed {s.seed}" if s.seed else "") for s in steps]
 
 
 def _code(folder: str, condensed: Condensed) -> str:
