@@ -43,15 +43,13 @@ def cost(figure: Any, found: dict[str, Found]) -> None:
 
     took, held = figure.subplots(1, 2, sharex=True)
     streams = [r for r in found["stream"] if "exponent" in r]
-    for colour, r in zip(COLOURS, streams):
-        line = {"color": colour, "marker": "o", "label": f"{r['what']}, from shards: n^{r['exponent']:.2f}"}
-        took.plot(r["n"], r["seconds"], **line)
-        held.plot(r["n"], [b / 1e9 for b in r["peak_memory"]], **line)
-    for marker, r in zip("sD^vP", found["scale"]):
-        line = {"color": QUIET, "marker": marker, "linewidth": 1, "linestyle": "--"}
-        line["label"] = f"{r['what']}: n^{r['exponent']:.2f}"
-        took.plot(r["n"], r["seconds"], **line)
-        held.plot(r["n"], [b / 1e9 for b in r["peak_memory"]], **line)
+    lines = [(r, ", from shards", {"color": c, "marker": "o"}) for c, r in zip(COLOURS, streams)]
+    quiet = {"color": QUIET, "linewidth": 1, "linestyle": "--"}
+    lines += [(r, "", {**quiet, "marker": marker}) for marker, r in zip("sD^vP", found["scale"])]
+    for r, where, style in lines:
+        label = f"{r['what']}{where}: n^{r['exponent']:.2f}"
+        took.plot(r["n"], r["seconds"], label=label, **style)
+        held.plot(r["n"], [b / 1e9 for b in r["peak_memory"]], **style)
     if streams:
         held.axhline(2, color=COLOURS[0], linewidth=1, linestyle=":")
         held.annotate("what shards were allowed", (1, 2), xycoords=("axes fraction", "data"), ha="right", va="bottom")

@@ -66,8 +66,9 @@ def nearest(name: str, known: Iterable[str], *, most: int | None = None) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
-    others = len(names) - most if most is not None and len(names) > most else 0
-    return "known: " + ", ".join(names[: len(names) - others]) + (f" and {others} others" if others else "")
+    told = names[:most]
+    others = len(names) - len(told)
+    return "known: " + ", ".join(told) + (f" and {others} others" if others else "")
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> UsageError:

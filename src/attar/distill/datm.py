@@ -290,6 +290,5 @@ def mean_of_correct(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
     """
     right = logits.argmax(2) == label  # [E, M]
     share = torch.where(right.any(0), right, torch.ones_like(right)).to(logits.dtype)
-    return ((share / share.sum(0))[..., None] * logits).sum(
-        0
-    )  # no matrix product: one would be rounded in half precision
+    share = share / share.sum(0)
+    return (share[..., None] * logits).sum(0)  # no matrix product: in half precision it would be rounded

@@ -206,8 +206,9 @@ class Active(Method):
         if not self.nets:
             return Cost(flops_per_step=8.0 * (len(real) + m), memory=own)
         net = net_of(self.net, pool)
-        if self.query in ("badge", "kcenter"):
-            own += 16.0 * len(real) * (Features(source="trained", net=self.net).width(pool) + pool.n_classes)
+        answers = 16.0 * len(real) * pool.n_classes  # in float64, and what is reckoned with them
+        seen = 16.0 * len(real) * Features(source="random", net=self.net).width(pool)
+        own += {"badge": answers + seen, "kcenter": seen}.get(self.query, self.nets * answers)
         train, ask = 6.0 * net.macs * m / 2 * self.epochs, 2.0 * net.macs * len(real)
         size = min(self.batch, self._due(m)[0])
         memory = self.nets * 8.0 * net.n_parameters + 4.0 * net.n_parameters + size * activation_bytes(net)

@@ -20,10 +20,8 @@ where classes are balanced.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,8 +36,9 @@ from attar.resources.dynamics import dynamics
 from attar.resources.features import Features
 from attar.resources.graph import Graph
 from attar.seeds import Seeds
-from attar.select.pick import Picks, features_of, groups, pick, rows_of
+from attar.select.pick import Picks, features_of, groups, in_turn, pick, rows_of
 from attar.select.rules.ccs import covered
+from attar.select.rules.pool import Pool
 from attar.select.rules.ranked import finite
 from attar.select.scores import dynamics as scores
 from attar.select.signals import seen
@@ -130,11 +129,11 @@ class D2(Method):
     def needs(self) -> tuple[Any, ...]:
         """What tells neighbours, and a training that is watched where the difficulty is not given."""
         told = {"source": self.features, "net": self.net, "epochs": self.epochs}
-        near = Graph(k=self.neighbours, within=self.balanced, search=self.search, **told)
-        seen = Features(**told) if self._apart else near
+        graph = Graph(k=self.neighbours, within=self.balanced, search=self.search, **told)
+        near = Features(**told) if self._apart else graph
         if self.signals or not DIFFICULTY[self.difficulty]:
-            return (seen,)
-        return seen, *dynamics(1, net=self.net, epochs=self.epochs, lr=self.lr, batch=self.batch)
+            return (near,)
+        return near, *dynamics(1, net=self.net, epochs=self.epochs, lr=self.lr, batch=self.batch)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         """Picks; nothing random."""
@@ -142,10 +141,15 @@ class D2(Method):
 
         def rule(rows: torch.Tensor, k: int, group: int) -> Picks:
             s = hard[rows] - hard[rows].min().clamp(max=0)  # [n], from 0
-            drop = min(math.ceil(Fraction(str(self.cutoff)) * len(rows)), len(rows) - k)
-            left = s.argsort(descending=True, stable=True)[drop:].sort().values  # of equal ones those of lower id go
-            parts = [(left[part], share) for part, share in covered(s[left], k, self.strata) if share]
-            return alternating([(part, *self._sent(real, res, rows[part], s[part], share)) for part, share in parts])
+            pool = Pool(score=s, hard=s, ids=real.ids[rows])
+            found = []
+            for part, share in covered(pool, k, self.strata, self.cutoff, "d2"):
+                if share:
+                    picks, value = self._sent(real, res, rows[part], s[part], share)
+                    found.append((part[picks], value))
+            places, values = (torch.cat(each) for each in zip(*found))
+            order = in_turn([len(part) for part, _ in found])
+            return Picks(places[order], values[order])
 
         return pick(real, budget, rule, balanced=self.balanced)
 
@@ -156,11 +160,9 @@ class D2(Method):
         if not self._apart:
             edges = edges_of(res["graph"], rows)
         else:
-            x, all_ = features_of(real, res, rows), torch.arange(len(rows))
-            ids, distances = pairs.closest(x, x, self.neighbours, own=all_)
-            absent = ids < 0
-            near = {"ids": ids.cpu(), "distances": distances.masked_fill(absent, 0.0).cpu()}
-            edges = edges_of(near, all_)
+            x, own = features_of(real, res, rows), torch.arange(len(rows))
+            ids, distances = pairs.closest(x, x, self.neighbours, own=own)
+            edges = edges_of({"ids": ids.cpu(), "distances": distances.masked_fill(ids < 0, 0.0).cpu()}, own)
         gamma = self.gamma if self.reverse == "weighted" else 0.0
         return messages(s.numpy(), scaled(edges) if self.scale else edges, k, gamma)
 
@@ -186,13 +188,6 @@ class D2(Method):
         if self.difficulty == "aum":
             return scores.aum(known, "logit")
         return scores.el2n(known) if self.difficulty == "el2n" else scores.forgetting(known, "epochs")
-
-
-def alternating(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> Picks:
-    """Picks of several strata, (places of the stratum, picks among them, values) each: the first of each, then the second."""
-    rank = torch.cat([torch.arange(len(picks)) for _, picks, _ in parts]).argsort(stable=True)
-    places = torch.cat([part[picks] for part, picks, _ in parts])
-    return Picks(places[rank], torch.cat([values for *_, values in parts])[rank])
 
 
 def messages(difficulty: np.ndarray, edges: Edges, k: int, gamma: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ for each class (balanced) or once for the whole set, and lines the picks up so t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -72,9 +72,13 @@ def pick(real: RealSet, budget: Budget, rule: Rule, *, balanced: bool) -> State:
             if picks.score is not None:
                 score = judged.setdefault(JUDGED + "score", torch.full((len(real),), torch.nan))
                 score[rows] = picks.score.float().cpu()
-    rank = torch.cat([torch.arange(len(part["picked"])) for part in parts])
-    order = rank.argsort(stable=True)
+    order = in_turn([len(part["picked"]) for part in parts])
     return judged | {name: torch.cat([part[name] for part in parts])[order] for name in ("picked", "weight", "gain")}
+
+
+def in_turn(sizes: Sequence[int]) -> torch.Tensor:
+    """An order of parts that follow each other: the first of each, then the second of each: int64 [sum of sizes]."""
+    return torch.cat([torch.arange(n) for n in sizes]).argsort(stable=True)
 
 
 def groups(real: RealSet, balanced: bool) -> list[torch.Tensor]:

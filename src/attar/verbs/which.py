@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
@@ -36,16 +37,13 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
     if name is not None and name not in known:
         raise UsageError(f"nothing is recorded of '{name}'; measured were {', '.join(known)}")
     found = []
-    for data, ipc in dict.fromkeys((r["data"], r["ipc"]) for r in rows):
-        cell = sorted((r for r in rows if (r["data"], r["ipc"]) == (data, ipc)), key=lambda r: -r["accuracy"])
-        random = next((r["accuracy"] for r in cell if r["method"] == "random"), None)
+    for cell in _cells(rows, "ipc"):
         near = [r for r in cell if r["accuracy"] >= cell[0]["accuracy"] - NEAR]
         cheapest = min(near, key=lambda r: r["make_seconds"])
         for r in cell:
             advice = "best" if r is cell[0] else "best for its price" if r is cheapest else ""
             advice = advice if len(cell) > 1 else ""  # alone it is neither
-            above = None if random is None else r["accuracy"] - random
-            found.append({**r, "above_random": above, "advice": advice})
+            found.append({**r, "advice": advice})
     return [r for r in found if name in (None, r["method"])]
 
 
@@ -59,12 +57,17 @@ def parts(name: str | None = None) -> list[dict[str, Any]]:
         data, keep (share), method, settings (not its defaults), accuracy, interval (None for one training), trainings,
         above_random (None where random was not measured), and ``advice``: ``best``, where more than one training tells it.
     """
-    rows, found = measured()["selection"], []
-    for data, keep in sorted({(r["data"], r["keep"]) for r in rows}):
-        cell = sorted((r for r in rows if (r["data"], r["keep"]) == (data, keep)), key=lambda r: -r["accuracy"])
-        random = next((r["accuracy"] for r in cell if r["method"] == "random"), None)
+    found = []
+    for cell in _cells(sorted(measured()["selection"], key=lambda r: (r["data"], r["keep"])), "keep"):
         for r in cell:
             advice = "best" if r is cell[0] and len(cell) > 1 and r["trainings"] > 1 else ""
-            above = None if random is None else r["accuracy"] - random
-            found.append({**r, "above_random": above, "advice": advice})
+            found.append({**r, "advice": advice})
     return [r for r in found if name in (None, r["method"])]
+
+
+def _cells(rows: list[dict[str, Any]], size: str) -> Iterator[list[dict[str, Any]]]:
+    """The rows of one data set and one size, best first, with how far each is above random examples."""
+    for shared in dict.fromkeys((r["data"], r[size]) for r in rows):
+        cell = sorted((r for r in rows if (r["data"], r[size]) == shared), key=lambda r: -r["accuracy"])
+        random = next((r["accuracy"] for r in cell if r["method"] == "random"), None)
+        yield [{**r, "above_random": None if random is None else r["accuracy"] - random} for r in cell]

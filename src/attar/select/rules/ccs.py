@@ -42,23 +42,24 @@ def ccs(pool: Pool, k: int, *, strata: int = 50, cutoff: float = 0.1) -> Picks:
         raise UsageError(f"ccs:strata={strata} must be at least 1; try strata=50")
     if not 0 <= cutoff < 1:
         raise UsageError(f"ccs:cutoff={cutoff} is not a share in [0, 1); try cutoff=0.1")
-    drop = min(math.ceil(Fraction(str(cutoff)) * len(pool)), len(pool) - k)
-    left = pool.without_hardest(drop, "ccs", "cutoff").sort().values  # places in the order of ids
-    return pool.alternating([pool.some(left[part], share) for part, share in covered(pool.score[left], k, strata)])
+    return pool.alternating([pool.some(part, share) for part, share in covered(pool, k, strata, cutoff, "ccs")])
 
 
-def covered(score: torch.Tensor, k: int, strata: int) -> list[tuple[torch.Tensor, int]]:
-    """The strata of some scores, the largest first, and how many to take of each.
+def covered(pool: Pool, k: int, strata: int, cutoff: float, rule: str) -> list[tuple[torch.Tensor, int]]:
+    """The strata of what is left without the hardest, the largest first, and how many to take of each.
 
     Args:
-        score: float64 [n]. k: 0 to n, in all. strata: how many, of equal width.
+        pool: n examples. k: 1 to n, in all. strata: how many, of equal width in the score. cutoff: share of the n. rule: for
+            the message where it is not known what is hard.
 
     Returns:
-        places int64 [n_j], ascending, and k_j, for every stratum.
+        places int64 [n_j], in the order of ids, and k_j, for every stratum.
     """
-    stratum = strata_of(score, strata)  # [n]
-    parts = sorted(((stratum == j).nonzero().flatten() for j in range(strata)), key=len, reverse=True)
-    return list(zip(parts, level(k, [len(part) for part in parts])))  # large ones get what is over
+    drop = min(math.ceil(Fraction(str(cutoff)) * len(pool)), len(pool) - k)
+    left = pool.without_hardest(drop, rule, "cutoff").sort().values  # places in the order of ids
+    stratum = strata_of(pool.score[left], strata)  # [n - drop]
+    parts = sorted((left[stratum == j] for j in range(strata)), key=len, reverse=True)  # large ones get what is over
+    return list(zip(parts, level(k, [len(part) for part in parts])))
 
 
 def strata_of(score: torch.Tensor, strata: int) -> torch.Tensor:

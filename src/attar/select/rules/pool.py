@@ -10,7 +10,7 @@ import torch
 from attar.errors import UsageError
 from attar.seeds import Seeds
 from attar.select.hashed import keys, smallest
-from attar.select.pick import Picks
+from attar.select.pick import Picks, in_turn
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -81,6 +81,5 @@ class Pool:
 
     def alternating(self, chosen: list[torch.Tensor]) -> Picks:
         """The picks of several strata: first the first of each, then the second of each, with their scores as gains."""
-        rank = torch.cat([torch.arange(len(places)) for places in chosen])
-        places = torch.cat(chosen)[rank.argsort(stable=True)]
+        places = torch.cat(chosen)[in_turn([len(places) for places in chosen])]
         return Picks(places, self.score[places])
