@@ -100,6 +100,7 @@ class DREAM(Method):
         "steps": 200,
         "batch": 32,
         "pool": 600,
+        "factor": 2,
         "outer": 20,
         "inner": 8,
         "lr_img": 0.05,

@@ -89,7 +89,7 @@ class IDC(Method):
         "Kim, Kim, Oh, Yun, Song, Jeong, Ha, Song. Dataset Condensation via Efficient Synthetic-Data Parameterization. "
         "ICML 2022"
     )
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.5}
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.1}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8, "augment": "color_crop", "cutmix": 0.0},
         "fashion-mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8},

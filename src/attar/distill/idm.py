@@ -92,12 +92,14 @@ class IDM(Method):
     comparable: ClassVar[bool] = False  # the weight of the cross entropy grows with what the networks have learned
     paper: ClassVar[str] = "Zhao, Li, Qin, Yu. Improved Distribution Matching for Dataset Condensation. CVPR 2023"
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 200,
+        "steps": 300,
         "batch": 64,
+        "ce": 0.01,
         "queue": 10,
         "renew": 10,
         "lessons": 4,
         "batch_net": 64,
+        "params": "tiles",
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc batch renew ce lessons",
