@@ -38,7 +38,7 @@ class Cell:
         steps: updates of ours; 0 for selections. published_steps: the paper's updates. published: its accuracy, or None.
         source: of the published figure. goal: the least accuracy that is wanted of us, or None.
         settings: of the method. net: that makes and judges. epochs: of judging, where not the protocol's.
-        quick: by the method's short schedule.
+        quick: by the method's short schedule. tag: what tells the cell from another one of its method.
     """
 
     data: str
@@ -53,10 +53,11 @@ class Cell:
     net: str = "convnet"
     epochs: int | None = None
     quick: bool = False
+    tag: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.data}-{self.method}-{self.ipc}"
+        return "-".join((self.data, self.method, str(self.ipc), *filter(None, [self.tag])))
 
     @property
     def asked(self) -> dict[str, Any]:

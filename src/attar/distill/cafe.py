@@ -96,11 +96,12 @@ class CAFE(Method):
         "CAFE: Learning to Condense Dataset by Aligning Features. CVPR 2022"
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 200,
+        "steps": 400,
         "batch": 64,
         "watch": 32,
+        "early": 0.01,
         "outer": 10,
-        "inner": 10,
+        "inner": 1,
         "batch_net": 64,
         "start": "real",
     }

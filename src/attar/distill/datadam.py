@@ -71,7 +71,13 @@ class DataDAM(Method):
         "Sajedi, Khaki, Amjadian, Liu, Lawryshyn, Plataniotis. "
         "DataDAM: Efficient Dataset Distillation with Attention Matching. ICCV 2023"
     )
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 300, "batch": 64}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 400,
+        "batch": 64,
+        "lr_img": 10.0,
+        "power": 1.0,
+        "balance": 0.1,
+    }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc lr_img",
         {

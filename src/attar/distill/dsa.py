@@ -67,7 +67,7 @@ class DSA(Method):
     "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. ICML 2021"
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 64, "inner": 10}
+    quick: ClassVar[Mapping[str, Any]] = {"steps": 500, "batch": 32, "inner": 10, "lr_img": 0.2}
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
