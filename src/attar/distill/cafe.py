@@ -96,7 +96,7 @@ class CAFE(Method):
         "CAFE: Learning to Condense Dataset by Aligning Features. CVPR 2022"
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 400,
+        "steps": 600,
         "batch": 64,
         "watch": 32,
         "early": 0.01,
