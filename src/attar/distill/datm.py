@@ -110,14 +110,16 @@ class DATM(Method):
     )
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 150,
-        "experts": 3,
-        "max_start": 2,
+        "experts": 4,
+        "batch_expert": 1024,
+        "max_start": 5,
+        "expert_epochs": 2,
+        "syn_steps": 40,
+        "batch_syn": 20,
+        "lr_img": 1000.0,
+        "rate": 0.018,
         "growth": 50,
         "threshold": 2.0,
-        "expert_epochs": 1,
-        "syn_steps": 15,
-        "lr_img": 300.0,
-        "rate": 0.02,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc syn_steps expert_epochs lr_img batch_syn lr_label min_start early_start max_start growth lr_lr threshold start",

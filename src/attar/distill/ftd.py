@@ -91,13 +91,15 @@ class FTD(Method):
     )
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 150,
-        "experts": 3,
-        "max_start": 2,
-        "expert_epochs": 1,
-        "syn_steps": 15,
-        "lr_img": 300.0,
-        "rate": 0.02,
-        "ema": 0.9,
+        "experts": 4,
+        "batch_expert": 1024,
+        "max_start": 5,
+        "expert_epochs": 2,
+        "syn_steps": 40,
+        "batch_syn": 20,
+        "lr_img": 1000.0,
+        "rate": 0.018,
+        "ema": 0.97,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc zca syn_steps expert_epochs max_start batch_syn lr_img lr_lr rate alpha ema",

@@ -89,12 +89,14 @@ class TESLA(Method):
     )
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 150,
-        "experts": 3,
-        "max_start": 2,
-        "expert_epochs": 1,
-        "syn_steps": 15,
-        "lr_img": 300.0,
-        "rate": 0.02,
+        "experts": 4,
+        "batch_expert": 1024,
+        "max_start": 5,
+        "expert_epochs": 2,
+        "syn_steps": 40,
+        "batch_syn": 20,
+        "lr_img": 1000.0,
+        "rate": 0.018,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cifar10-1": {"ipc": 1, "syn_steps": 50, "max_start": 5, "lr_img": 500.0, "lr_lr": 1e-7, "rate": 0.01},
