@@ -165,6 +165,19 @@ def test_targets_are_barycentres_of_each_class_and_images_stay_pictures() -> Non
     assert pixels.min() > -1e-5 and pixels.max() < 1 + 1e-5 and (pixels < 1e-5).any()
 
 
+def test_a_start_near_the_barycentre_takes_the_nearest_images_and_none_twice() -> None:
+    real = toy((9, 5, 14))
+    res = resources(SMALL, real)
+    state = dataclasses.replace(SMALL, start="nearest").init(real, Budget(ipc=3), Seeds(0).at("init"), res)
+    f = res["features"]["features"].double()
+    for k, members in enumerate(real.classes):
+        left = members.tolist()
+        for image, point in zip(state["image"][state["label"] == k], state["target"][state["label"] == k].double()):
+            wanted = min(left, key=lambda i: float((f[i] - point).square().sum()))
+            left.remove(wanted)
+            assert torch.equal(image, real.draw(torch.tensor([wanted]))[0])
+
+
 @pytest.mark.parametrize(
     ("names", "augment", "flips"), [("abc", "auto", False), ("", "auto", True), ("abc", "flip", True)]
 )
@@ -184,3 +197,5 @@ def test_impossible_settings_are_refused() -> None:
         WMDD(ce=-2.0)
     with pytest.raises(UsageError, match="epochs=0"):
         WMDD(epochs=0)
+    with pytest.raises(UsageError, match="start 'clusters' is unknown; use noise, real or nearest"):
+        WMDD(start="clusters")

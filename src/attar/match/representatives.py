@@ -21,10 +21,18 @@ def representatives(features: torch.Tensor, k: int, generator: torch.Generator) 
         return torch.zeros(0, dtype=torch.int64, device=features.device)
     if n <= k:
         return torch.arange(k, device=features.device) % n
-    gap = torch.cdist(lloyd(features, k, generator), features)  # [k, n]
-    places = []
-    for row in range(k):
-        places.append(gap[row].argmin())
+    return nearest(lloyd(features, k, generator), features)
+
+
+def nearest(points: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """The example nearest to each point that no earlier point has taken: int64 [k].
+
+    Args:
+        points: [k, D]. features: [n, D], n >= k.
+    """
+    gap, places = torch.cdist(points, features), []  # [k, n]
+    for row in gap:
+        places.append(row.argmin())
         gap[:, places[-1]] = torch.inf
     return torch.stack(places)
 
