@@ -72,11 +72,11 @@ class DataDAM(Method):
         "DataDAM: Efficient Dataset Distillation with Attention Matching. ICCV 2023"
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 400,
+        "steps": 800,
         "batch": 64,
-        "lr_img": 10.0,
+        "lr_img": 0.3,
         "power": 1.0,
-        "balance": 0.1,
+        "balance": 1.0,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc lr_img",
