@@ -178,6 +178,16 @@ def test_a_start_near_the_barycentre_takes_the_nearest_images_and_none_twice() -
             assert torch.equal(image, real.draw(torch.tensor([wanted]))[0])
 
 
+def test_a_class_may_have_no_image_at_any_start() -> None:
+    """Where the budget is less than one for each."""
+    real, budget = toy((9, 5, 14)), Budget(rows=2)
+    counts = budget.counts(real.sizes, example_bytes=real.example_bytes)
+    assert 0 in counts
+    for start in ("noise", "real", "nearest"):
+        state = dataclasses.replace(SMALL, start=start).init(real, budget, Seeds(0).at("init"), resources(SMALL, real))
+        assert torch.bincount(state["label"], minlength=3).tolist() == counts
+
+
 @pytest.mark.parametrize(
     ("names", "augment", "flips"), [("abc", "auto", False), ("", "auto", True), ("abc", "flip", True)]
 )

@@ -35,11 +35,11 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.errors import DataError, UsageError
 from attar.execute.compile import in_parts
-from attar.match.trajectories import course, learned, missed, unrolled_cost
+from attar.match.trajectories import SHORT, course, learned, missed, unrolled_cost
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, tabled
 from attar.nets.fit import net_of
 from attar.optim import Opt
-from attar.params import table
+from attar.params import pixels, table
 from attar.real.realset import RealSet
 from attar.resources.experts import Expert, experts, name_of, snapshot
 from attar.seeds import Seeds
@@ -108,19 +108,7 @@ class DATM(Method):
         "Guo, Wang, Cazenavette, Li, Zhang, You. "
         "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching. ICLR 2024"
     )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 150,
-        "experts": 4,
-        "batch_expert": 1024,
-        "max_start": 5,
-        "expert_epochs": 2,
-        "syn_steps": 40,
-        "batch_syn": 20,
-        "lr_img": 1000.0,
-        "rate": 0.018,
-        "growth": 50,
-        "threshold": 2.0,
-    }
+    quick: ClassVar[Mapping[str, Any]] = {**SHORT, "growth": 50, "threshold": 2.0}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc syn_steps expert_epochs lr_img batch_syn lr_label min_start early_start max_start growth lr_lr threshold start",
         {
@@ -141,8 +129,8 @@ class DATM(Method):
     )
 
     def __post_init__(self) -> None:
-        if self.start not in (None, *STARTS):
-            raise UsageError(f"start '{self.start}' is unknown; use {' or '.join(STARTS)}")
+        if self.start is not None:
+            pixels.check(self.start, known=STARTS)
         if self.start == "correct" and self.params != "pixels":
             raise UsageError(
                 f"start=correct chooses whole images, but the set is made of {self.params}; use start=real"

@@ -40,7 +40,7 @@ from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, p
 from attar.nets.fit import net_of, unprefixed
 from attar.nets.net import Net, Params
 from attar.optim import Opt
-from attar.params import tiles
+from attar.params import pixels, tiles
 from attar.real.realset import RealSet
 from attar.resources.features import Features
 from attar.seeds import Seeds
@@ -107,8 +107,7 @@ class DREAM(Method):
     }
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
-            raise UsageError(f"start '{self.start}' is unknown; use {', '.join(STARTS[:-1])} or {STARTS[-1]}")
+        pixels.check(self.start, known=STARTS)
         siamese.parse(self.augment)
         positive(batch=self.batch, interval=self.interval, pool=self.pool, most=self.most, lr_img=self.lr_img)
         positive(outer=self.outer, inner=self.inner, batch_net=self.batch_net)

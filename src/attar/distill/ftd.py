@@ -32,7 +32,7 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import in_parts
-from attar.match.trajectories import course, learned, missed, start, unrolled_cost
+from attar.match.trajectories import SHORT, course, learned, missed, start, unrolled_cost
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.optim import Opt
 from attar.params import pixels, table
@@ -89,18 +89,7 @@ class FTD(Method):
     paper: ClassVar[str] = (
         "Du, Jiang, Tan, Zhou, Li. Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation. CVPR 2023"
     )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 150,
-        "experts": 4,
-        "batch_expert": 1024,
-        "max_start": 5,
-        "expert_epochs": 2,
-        "syn_steps": 40,
-        "batch_syn": 20,
-        "lr_img": 1000.0,
-        "rate": 0.018,
-        "ema": 0.97,
-    }
+    quick: ClassVar[Mapping[str, Any]] = {**SHORT, "ema": 0.97}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc zca syn_steps expert_epochs max_start batch_syn lr_img lr_lr rate alpha ema",
         {

@@ -27,7 +27,7 @@ import torch
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.execute.compile import in_parts
-from attar.match.trajectories import course, learned, missed, start, unrolled_cost
+from attar.match.trajectories import SHORT, course, learned, missed, start, unrolled_cost
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.optim import Opt
 from attar.params import pixels, table
@@ -76,17 +76,7 @@ class MTT(Method):
     paper: ClassVar[str] = (
         "Cazenavette, Wang, Torralba, Efros, Zhu. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
     )
-    quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 150,
-        "experts": 4,
-        "batch_expert": 1024,
-        "max_start": 5,
-        "expert_epochs": 2,
-        "syn_steps": 40,
-        "batch_syn": 20,
-        "lr_img": 1000.0,
-        "rate": 0.018,
-    }
+    quick: ClassVar[Mapping[str, Any]] = SHORT
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc zca syn_steps expert_epochs max_start batch_syn lr_img lr_lr rate",
         {

@@ -56,6 +56,7 @@ BLOCK = 128
 SMALLEST = 1e-12
 """Added below each root, which has no derivative at 0."""
 STARTS = ("noise", "real", "nearest")
+"""What the first images are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +93,7 @@ class WMDD(Method):
     }
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
-            raise UsageError(f"start '{self.start}' is unknown; use {', '.join(STARTS[:-1])} or {STARTS[-1]}")
+        pixels.check(self.start, known=STARTS)
         for name, usual in (("bn", 10), ("ce", 1)):
             if not getattr(self, name) >= 0:
                 raise UsageError(

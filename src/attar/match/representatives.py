@@ -30,11 +30,12 @@ def nearest(points: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     Args:
         points: [k, D]. features: [n, D], n >= k.
     """
-    gap, places = torch.cdist(points, features), []  # [k, n]
-    for row in gap:
-        places.append(row.argmin())
-        gap[:, places[-1]] = torch.inf
-    return torch.stack(places)
+    gap = torch.cdist(points, features)  # [k, n]
+    places = torch.empty(len(points), dtype=torch.int64, device=features.device)
+    for row in range(len(points)):
+        places[row] = gap[row].argmin()
+        gap[:, places[row]] = torch.inf
+    return places
 
 
 def lloyd(features: torch.Tensor, k: int, generator: torch.Generator) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch.nn.functional import one_hot
@@ -22,6 +23,18 @@ from attar.real.realset import RealSet
 from attar.resources.experts import name_of, snapshot
 from attar.seeds import Seeds
 
+SHORT: Mapping[str, Any] = {
+    "steps": 150,
+    "experts": 4,
+    "batch_expert": 1024,
+    "max_start": 5,
+    "expert_epochs": 2,
+    "syn_steps": 40,
+    "batch_syn": 20,
+    "lr_img": 1000.0,
+    "rate": 0.018,
+}
+"""The short schedule of trajectory matching, for two CPU cores: slow experts, whose first epochs 40 small steps can follow."""
 ROWS = 1024
 """Rows of transforms that an inner step draws; a batch of more kept images begins with them anew."""
 

@@ -98,10 +98,10 @@ def some(members: torch.Tensor, n: int, generator: torch.Generator) -> torch.Ten
     return torch.cat([members[torch.randperm(len(members), generator=generator)] for _ in range(rounds)])[:n]
 
 
-def check(kind: str) -> None:
-    """Refuses an unknown start."""
-    if kind not in STARTS:
-        raise UsageError(f"start '{kind}' is unknown; use {' or '.join(STARTS)}")
+def check(kind: str, *, known: Sequence[str] = STARTS) -> None:
+    """Refuses an unknown start; a method may know others."""
+    if kind not in known:
+        raise UsageError(f"start '{kind}' is unknown; use {', '.join(known[:-1])} or {known[-1]}")
 
 
 def _check_classes(real: RealSet) -> None:
