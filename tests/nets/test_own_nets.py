@@ -247,6 +247,32 @@ def write(path, text):
     return path
 
 
+class InPlace(nn.Module):
+    """Leans on a ReLU that overwrites what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.outer, self.act, self.head = (
+            nn.Linear(192, 6),
+            nn.ReLU(),
+            nn.ReLU(inplace=True),
+            nn.Linear(6, 4),
+        )
+
+    def forward(self, x):
+        h = self.hidden(self.outer(x.flatten(1)))
+        self.act(h)
+        return self.head(h)
+
+
+def test_networks_that_keep_nothing_of_a_batch_are_the_same_function():
+    net, images = mine(InPlace), x()
+    params = net.init(Seeds(0))
+    with Seeds(0).globally():
+        assert torch.equal(net(params, images, update=False), net.make()(images))
+    assert torch.equal(net(params, images, update=False), net(params, images))
+
+
 CODE = """
 class MyNet(nn.Module):
     def __init__(self, *, channels, size, classes):

@@ -23,6 +23,7 @@ from attar.execute import plan
 from attar.execute.compile import fast, in_parts, switched
 from attar.execute.plan import Plan
 from attar.method import Method
+from attar.nets.layers import Choice
 from attar.run import run, tensors_of
 from attar.testing.toys import toy
 from attar.testing.trial import Moment, moment
@@ -143,3 +144,18 @@ def test_a_compiler_is_looked_for_on_the_path(monkeypatch: pytest.MonkeyPatch, t
     tool.write_text("#!/bin/sh\n")
     tool.chmod(0o755)
     assert plan.compiler_at_hand()
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_compiled_choice_is_a_relu_with_its_slope(dtype: torch.dtype) -> None:
+    x = torch.tensor([-torch.inf, -2.0, -0.0, 0.0, 1e-30, 2.0, torch.inf, torch.nan], dtype=dtype).repeat(9)
+    leaf = x.clone().requires_grad_()
+    with compiling():
+        y = fast(Choice())(leaf)
+        slope = torch.autograd.grad(y.sum(), leaf)[0]
+    assert torch.equal(y.nan_to_num(7.0), torch.relu(x).nan_to_num(7.0))
+    assert y.isnan().equal(x.isnan())
+    seen = ~x.isnan()
+    assert torch.equal(slope[seen], (x > 0).to(dtype)[seen])

@@ -85,7 +85,7 @@ def class_gradient(
     matched = {k: params[k] for k in measure.names(net, params)}
 
     def objective(weights: Params) -> torch.Tensor:
-        logits = net({**params, **weights}, x, train=not net.has_batch_statistics)
+        logits = net({**params, **weights}, x, train=not net.has_batch_statistics, update=False)
         return (cross_entropy(widened(logits), label, reduction="none") * weight).sum()
 
     return torch.func.grad(objective)(matched)

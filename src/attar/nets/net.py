@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from attar.errors import UsageError
-from attar.nets.layers import Classifier
+from attar.nets.layers import Choice, Classifier
 from attar.seeds import Seeds
 
 Want = Literal["logits", "features", "both", "layers"]
@@ -90,7 +90,7 @@ class Net:
         # Built now and not on first use: a compiled caller must find the modules ready.
         with Seeds().globally("skeleton"):
             module = self.make()
-        train, still = uncounted(hollow(module).train()), unrecorded(hollow(module).train())
+        train, still = uncounted(hollow(module).train()), chosen(unrecorded(hollow(module).train()))
         for mode, net in (("train", train), ("still", still), ("eval", hollow(module).eval())):
             object.__setattr__(self, f"_{mode}", Skeleton(net, self.last or None))
         object.__setattr__(self, "trainable", tuple(name for name, _ in module.named_parameters()))
@@ -122,8 +122,9 @@ class Net:
             params: what :meth:`init` returned, or as many tensors by the same names.
             train: training mode: batch norms use the batch, dropout drops (from torch's global generator).
             update: whether batch norms in training mode also move their running statistics, which are overwritten in
-                place in ``params``. Under ``torch.func`` transforms they may only be overwritten where ``params`` is an
-                argument of the transformed function; a loss that captures them sets ``update=False``.
+                place in ``params``. Under ``torch.func`` transforms they may only be overwritten where ``params`` is an argument
+                of the transformed function; a loss that captures them sets ``update=False``, which is also the faster
+                network to differentiate twice (:class:`~attar.nets.layers.Choice`).
         """
         return self._enter(params, x, train, update, "logits")
 
@@ -233,4 +234,12 @@ def unrecorded(module: nn.Module) -> nn.Module:
         if isinstance(m, _BatchNorm):
             m.running_mean = m.running_var = m.num_batches_tracked = None
             m.track_running_stats = False
+    return module
+
+
+def chosen(module: nn.Module) -> nn.Module:
+    """Makes every ReLU a :class:`~attar.nets.layers.Choice`; changes ``module``."""
+    for name, m in list(module.named_modules()):
+        if name and type(m) is nn.ReLU and not m.inplace:
+            module.set_submodule(name, Choice())
     return module
