@@ -98,6 +98,24 @@ def kept(figure: Any, found: dict[str, Found]) -> None:
     panels[0].set_ylabel("accuracy above random examples")
 
 
+def matched(figure: Any, found: dict[str, Found]) -> None:
+    """Accuracy of every matching method by its short schedule with its 95 % interval, a panel for every data set and size."""
+    some = [r for r in found["matching"] if r["dtype"] == "bfloat16"]
+    cells = sorted({(r["data"], r["ipc"]) for r in some}, key=lambda cell: (cell[0] != "mnist", cell[1]))
+    panels = figure.subplots(1, len(cells))
+    for axes, (data, ipc) in zip(panels, cells):
+        own = sorted((r for r in some if (r["data"], r["ipc"]) == (data, ipc)), key=lambda r: r["last_mean"])
+        names = [r["method"] + "*" * r["cell"].endswith("longer") for r in own]
+        for place, r in enumerate(own):
+            colour = QUIET if r["method"] == "random" else COLOURS[0] if r["method"] == "dm" else COLOURS[1]
+            around = (r["interval"][1] - r["interval"][0]) / 2
+            axes.errorbar(r["last_mean"], place, xerr=around, color=colour, marker="o", capsize=2)
+        dm = next(r["last_mean"] for r in own if r["method"] == "dm" and not r["cell"].endswith("longer"))
+        axes.axvline(dm, color=COLOURS[0], linewidth=1, linestyle=":")
+        axes.set_yticks(range(len(own)), names)
+        axes.set(title=f"{data}, {ipc} per class", xlabel="accuracy")
+
+
 FAMILIES = {
     "the hardest first": ("el2n", "forgetting", "aum", "entropy"),
     "uncertain, or without the hardest": ("dyn-unc", "dual", "ccs", "d2", "d2:strata"),
@@ -109,6 +127,7 @@ PICTURES: dict[str, tuple[Callable[[Any, dict[str, Found]], None], tuple[str, ..
     "cost": (cost, ("stream", "scale"), (9, 5)),
     "asked": (asked, ("active",), (6, 3.6)),
     "kept": (kept, ("selection",), (9.5, 3.8)),
+    "matched": (matched, ("matching",), (11, 4.2)),
 }
 """Name -> who draws it, the benchmarks whose rows it shows, its size in inches."""
 

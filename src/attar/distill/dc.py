@@ -8,7 +8,7 @@ kept images, make the gradient of each class's loss on them point, row by row, w
 
 every ``outer`` updates a fresh theta; between them theta is trained for ``inner`` epochs on the kept images.
 
-Cost: a step is 3 K batch + 9 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
+Cost: a step is 3 K batch + 7 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
 updates of the kept images, where the official Iteration counts networks of ``outer`` updates each, so that the default is the
 paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth at 50; seeds are counted.
 """

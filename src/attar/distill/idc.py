@@ -10,7 +10,7 @@ direction, is matched, in convolutions alone:
 
 every ``outer`` updates a fresh theta; between them theta learns ``inner`` batches of real images with cutmix.
 
-Cost: a step is 3 K batch + 9 M factor^2 forwards (``most`` per class at most), and 3 inner batch_net for the network.
+Cost: a step is 3 K batch + 7 M factor^2 forwards (``most`` per class at most), and 3 inner batch_net for the network.
 
 Differs from the official code: it takes one step of SGD with momentum mu for each of K classes, which keeps moving the
 others. What a class meets from one visit to the next is, without rounding, one step of momentum mu^K and of rate

@@ -96,14 +96,14 @@ class Path:
         )
 
     def cost(self, net: Net, *, classes: int, batch: int, kept: int, per_class: int, at_once: int = 0) -> Cost:
-        """Estimate of a step: 3 F an image for a gradient, 9 F for one that is differentiated again, F a forward.
+        """Estimate of a step: 3 F an image for a gradient, 7 F for one that is differentiated again, F a forward.
 
         Args:
             batch: real images per class. kept: M. per_class: images of a class that are asked for, of which M may be decoded.
             at_once: kept images in one graph of the second order, where these are more than one class's.
         """
         outer, inner = self.counts(per_class)
-        images = 3 * classes * batch + 9 * kept + 3 * kept * inner * (outer - 1) / outer
+        images = 3 * classes * batch + 7 * kept + 3 * kept * inner * (outer - 1) / outer
         alive = max(piece_size(net, batch, "cpu", most=BACKWARD), 3 * kept // classes, 2 * at_once)
         pixels = 4 * net.channels * net.size[0] * net.size[1]
         return Cost(
