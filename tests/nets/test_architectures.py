@@ -41,6 +41,7 @@ def test_convnet_has_the_published_size(spec, channels, side, classes, parameter
         ("lenet", 1, 28, 61_706),  # LeCun et al. 1998 with dense second maps
         ("lenet", 3, 32, 62_006),
         ("alexnet", 3, 32, 9_728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730),
+        ("alexnet:width=64", 3, 32, 4_864 + 153_696 + 110_720 + 110_688 + 83_040 + 15_370),
         ("vgg11", 3, 32, 9_231_114),
         ("resnet8", 3, 32, 432 + 32 + 4_672 + 13_952 + 55_552 + 650),
         ("resnet18", 3, 32, 11_173_962),

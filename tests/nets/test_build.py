@@ -53,6 +53,7 @@ def test_settings_reach_the_network():
         ("vit:dropout=1.5", "dropout=1.5"),
         ("vit:heads=0", "heads=0"),
         ("resnet18:width=0", "width 0"),
+        ("alexnet:width=7", "take an even width"),
         ("", "there is no network ''"),
         ("my.py", "or give my.py:MyNet"),
     ],
