@@ -37,6 +37,7 @@ bench: $(VENV)/bench
 	$(BIN)/python benchmarks/selection.py
 	$(BIN)/python benchmarks/params.py
 	$(BIN)/python benchmarks/matching.py
+	$(BIN)/python benchmarks/compared.py
 	$(BIN)/python benchmarks/active.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/detection.py
 	$(BIN)/python benchmarks/fidelity.py

@@ -126,7 +126,7 @@ def matching() -> str:
     return table(
         head,
         [
-            _matched(r, of[*cell, "random"], of[*cell, "dm"])
+            _matched(r, of.get((*cell, "random")), of.get((*cell, "dm")))
             for cell in sorted(cells, key=lambda c: (c[0] != "mnist", c[1]))
             for r in sorted(found, key=lambda r: -r["last_mean"])
             if (r["data"], r["ipc"]) == cell
@@ -134,13 +134,36 @@ def matching() -> str:
     )
 
 
-def _matched(r: dict[str, Any], random: dict[str, Any], dm: dict[str, Any]) -> list[str]:
+def _matched(r: dict[str, Any], random: dict[str, Any] | None, dm: dict[str, Any] | None) -> list[str]:
     """A row; its gain in standard errors of the sets' means."""
-    gain = r["last_mean"] - random["last_mean"]
-    above = f"{gain:+.3f} ({gain / _error(r['set_means'], random['set_means']):.0f} s.e.)" if r is not random else "-"
-    beside = f"{r['last_mean'] - dm['last_mean']:+.3f}" if r is not dm else "-"
+    above = beside = "-"
+    if random and r is not random:
+        gain = r["last_mean"] - random["last_mean"]
+        above = f"{gain:+.3f} ({gain / _error(r['set_means'], random['set_means']):.0f} s.e.)"
+    if dm and r is not dm:
+        beside = f"{r['last_mean'] - dm['last_mean']:+.3f}"
     steps = f"{r['made_steps']:,}" if r["made_steps"] else "-"
     return [r["data"], str(r["ipc"]), named(r), f"{r['last_mean']:.4f}", among(r), above, beside, steps, _made(r)]
+
+
+def compared() -> str:
+    """Every matching method in one comparison: what it reached with each network, the best first."""
+    found = [r for r in rows("compared") if r["method"] != "all"]
+    nets = list(dict.fromkeys(r["network"] for r in found))
+    head = ["ipc", "method", *(f"`{n}`" for n in nets), "bytes", "made in", "shared before"]
+    body = []
+    for ipc in dict.fromkeys(r["ipc"] for r in found):
+        of = {(r["method"], r["network"]): r for r in found if r["ipc"] == ipc}
+        for method in sorted({m for m, _ in of}, key=lambda m: -of[m, nets[0]]["last_mean"]):
+            own = [of[method, n] for n in nets]
+            took = [f"{own[0]['bytes']:,}", f"{own[0]['seconds']:.0f} s", f"{own[0]['shared_seconds']:.0f} s"]
+            body.append([str(ipc), named(own[0] | {"method": method}), *map(_spread, own), *took])
+        body.append([str(ipc), "random examples", *(_spread(of["dm", n]["random"]) for n in nets), "", "", ""])
+    return table(head, body)
+
+
+def _spread(r: dict[str, Any]) -> str:
+    return f"{r['last_mean']:.3f} ± {r['last_std']:.3f}"
 
 
 def speed() -> str:
@@ -429,7 +452,7 @@ def methods() -> str:
     return table(["verb", "family", "methods"], [[*key, ", ".join(names)] for key, names in families.items()])
 
 
-ACCURACY = (fidelity, precision, cosines, matching, params, selection, fashion, active, detection)
+ACCURACY = (fidelity, precision, cosines, matching, compared, params, selection, fashion, active, detection)
 COST = (speed, fast, memory, scale, stream, billion, choosing, picking, recorder)
 TABLES: dict[str, Callable[[], str]] = {f.__name__: f for f in (*ACCURACY, *COST, methods)}
 

@@ -89,7 +89,18 @@ REACHED |= {"set_means": [0.5], "accuracies": [0.4, 0.6], "interval_over": "netw
 REACHED |= {"dtype": "bfloat16"}
 KEY = {"memory": "2GB", "workers": 2, "what": "el2n"}
 MADE_UP = {
-    "matching": [{**REACHED, "made_steps": 500}],
+    "matching": [
+        {**REACHED, "made_steps": 500, "set_means": [0.5, 0.6]},
+        {**REACHED, "method": "random", "last_mean": 0.3, "set_means": [0.3, 0.4], "made_steps": 0},
+        {**REACHED, "method": "idm", "last_mean": 0.7, "set_means": [0.7, 0.8], "made_steps": 300},
+    ],
+    "compared": [
+        {"data": "faces", "method": method, "ipc": 1, "network": net, "quick": True, "bytes": 640, "last_mean": mean}
+        | {"last_std": 0.01, "seconds": 8.0, "shared_seconds": 0.0, "random": {"last_mean": 0.2, "last_std": 0.02}}
+        for method, mean in (("dm", 0.5), ("idm", 0.6))
+        for net in ("convnet", "mlp")
+    ]
+    + [{"data": "faces", "method": "all", "whole_seconds": 60.0}],
     "fidelity": [
         {**REACHED, "dtype": dtype, "steps": 9, "published_steps": 10, "published": 0.6, "set_means": means}
         | {"quick": False, "protocol": "dsa", "environment": {"cpu": "a processor"}}
@@ -138,8 +149,9 @@ MADE_UP = {
     [
         (
             "matching",
-            "| mnist | 1 | `dm`, quick | 0.5000 | 0.4000-0.6000, of networks | 1 x 2 | bfloat16 | 500 | 3 s |",
+            "| mnist | 1 | `idm`, quick | 0.7000 | 0.4000-0.6000, of networks | +0.400 (6 s.e.) | +0.200 | 300 | 3 s |",
         ),
+        ("compared", "| 1 | `idm`, quick | 0.600 ± 0.010 | 0.600 ± 0.010 | 640 | 8 s | 0 s |"),
         ("fidelity", "| mnist | 1 | `dm` | 0.5500 | 0.5600 | +0.0100 | 0.0781 |"),
         ("params", "| `dm`, quick | `tiles` | 40 | 640 | 0.5000 | 0.4000-0.6000, of networks |"),
         ("selection", "| `ccs` | 75% | 0.400 (0.400-0.600), best 0.600 | -0.1000 (-0.1000 to -0.1000) | 2 |"),
