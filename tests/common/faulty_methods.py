@@ -207,6 +207,10 @@ FAULTS: dict[str, tuple[str, type[Method]]] = {
         "state_is_tensors",
         _after_init(lambda s, real: _set(s, extra=s["image"].clone().requires_grad_() * 2)),
     ),
+    "a state in the networks' precision": (
+        "state_is_tensors",
+        _after_init(lambda s, real: _set(s, extra=torch.eye(2) @ torch.eye(2))),
+    ),
     "draw by the global generator": ("draw_is_pure", _with(Means, draw=_draw)),
     "loss by the global generator": ("loss_is_pure", _loss(lambda loss, s, b: loss * (1 + torch.rand(())))),
     "loss that changes the state": (

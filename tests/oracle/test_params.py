@@ -15,12 +15,13 @@ from attar.condensed import condense, open_condensed
 from attar.distill.dm import DM
 from attar.errors import UsageError
 from attar.execute.compile import fast, switched
+from attar.execute.plan import Plan
 from attar.method import State
 from attar.optim import Opt
 from attar.params import frequency, memory, pixels
-from attar.params.table import TABLE, decoded, images, made_of, rows
+from attar.params.table import TABLE, decoded, first, images, made_of, rows
 from attar.real.realset import RealSet
-from attar.run import tensors_of
+from attar.run import run, tensors_of
 from attar.seeds import Seeds
 from attar.testing.toys import toy
 from attar.testing.trial import cast
@@ -79,6 +80,20 @@ def test_decoding_by_finite_differences(spec: str) -> None:
     state = start(spec, real)
     for name in made_of(spec).learn(Opt(lr=1.0)):
         assert torch.autograd.gradcheck(lambda x, n=name: images(spec, {**state, n: x}), state[name].requires_grad_())
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_nothing_is_rounded_where_networks_run_in_half_precision(spec: str) -> None:
+    real, budget = toy(), least(spec)
+    whole = made_of(spec).init(real, budget, Seeds(0), kind="real")
+    seen = made_of(spec).decode(whole)
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        found = first(spec, real, budget, Seeds(0), kind="real")
+        assert torch.equal(images(spec, found), seen)
+    assert all(torch.equal(found[n], v) and found[n].dtype == v.dtype for n, v in whole.items())
+    method = DM(params=spec, steps=2, batch=4, net="convnet:width=4:depth=1")
+    state = run(method, real, [budget], seed=0, plan=Plan(dtype="bfloat16")).states[0]
+    assert {n: state[n].dtype for n in whole} == {n: v.dtype for n, v in whole.items()}
 
 
 @pytest.mark.parametrize("spec", SPECS)

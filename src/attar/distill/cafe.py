@@ -123,7 +123,7 @@ class CAFE(Method):
         return table.made_of(self.params).learn(Opt(lr=self.lr_img * 0.5**halvings, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = table.made_of(self.params).init(real, budget, seeds, kind=self.start)
+        state = table.first(self.params, real, budget, seeds, kind=self.start)
         net = net_of(self.net, real).init(seeds.at("net"))
         counts = {"updates": torch.tensor(0), "followed": torch.tensor(0)}  # of the run, of this network
         return {**state, **prefixed(net), **counts, "accuracy": torch.zeros(WINDOW)}

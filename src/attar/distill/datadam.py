@@ -101,7 +101,7 @@ class DataDAM(Method):
         return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        return table.made_of(self.params).init(real, budget, seeds, kind=self.start)
+        return table.first(self.params, real, budget, seeds, kind=self.start)
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
         net = net_of(self.net, real)

@@ -172,7 +172,7 @@ class DATM(Method):
         return experts(self.experts, net=self.net, **how, rho=self.rho, alpha=self.alpha)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = table.made_of(self.params).init(real, budget, seeds, kind="real")
+        state = table.first(self.params, real, budget, seeds, kind="real")
         if self.params == "pixels" and self.start != "real":
             counts = torch.bincount(state["label"], minlength=real.n_classes).tolist()
             picks = [self._known(real, k, n, seeds, res) for k, n in enumerate(counts)]

@@ -78,7 +78,7 @@ class DC(Method):
         return table.made_of(self.params).learn(Opt(lr=self.lr_img, momentum=self.momentum))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state = table.made_of(self.params).init(real, budget, seeds, kind=self.start)
+        state = table.first(self.params, real, budget, seeds, kind=self.start)
         net = net_of(self.net, real).init(seeds.at("net"))
         return {**state, **slots(state["label"], real.n_classes), **prefixed(net)}
 

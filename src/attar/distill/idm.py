@@ -126,7 +126,7 @@ class IDM(Method):
         return table.made_of(self.params).learn(Opt(lr=self.lr_img))
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
-        state, net = table.made_of(self.params).init(real, budget, seeds, kind=self.start), net_of(self.net, real)
+        state, net = table.first(self.params, real, budget, seeds, kind=self.start), net_of(self.net, real)
         for name, value in net.init(seeds.at("net")).items():
             state[f"queue.{name}"] = value.new_zeros(self.queue, *value.shape)
             if name in net.trainable:

@@ -18,7 +18,7 @@ from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.nets.net import Params
 from attar.optim import Opt
-from attar.params.table import decoded, made_of
+from attar.params.table import decoded, first, made_of
 from attar.real.realset import RealSet
 from attar.resources.experts import name_of, snapshot
 from attar.seeds import Seeds
@@ -48,7 +48,7 @@ def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, rate: float
     Returns:
         its tensors, ``label`` int64 [M], ``target`` [M, K] (as a loss must know K) and ``rate``, a scalar.
     """
-    state = made_of(params).init(real, budget, seeds, kind=kind)
+    state = first(params, real, budget, seeds, kind=kind)
     return {**state, "target": one_hot(state["label"], real.n_classes).float(), "rate": torch.tensor(rate)}
 
 

@@ -2,7 +2,7 @@
 
 A method has a field ``params`` and learns whatever tensors that names; its loss sees the images that they are decoded to::
 
-    made_of(self.params).init(real, budget, seeds, kind=self.start)     # State: tensors, `label` of the decoded images
+    first(self.params, real, budget, seeds, kind=self.start)            # State: tensors, `label` of the decoded images
     made_of(self.params).learn(Opt(lr=self.lr_img))                     # which of them move
     images(self.params, state)                                          # [M, C, H, W], differentiable, compiles
     rows(self.params, state, recipe)                                    # what finish returns
@@ -92,6 +92,12 @@ def made_of(spec: str) -> Params:
 
 
 _MADE: dict[str, Params] = {}
+
+
+def first(spec: str, real: RealSet, budget: Budget, seeds: Seeds, *, kind: str) -> State:
+    """The first tensors of a set; not rounded to half precision where networks compute in it."""
+    with torch.autocast(torch.device(real.device).type, enabled=False):
+        return made_of(spec).init(real, budget, seeds, kind=kind)
 
 
 def images(spec: str, state: State) -> torch.Tensor:

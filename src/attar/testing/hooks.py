@@ -36,7 +36,7 @@ DESCENTS = 20
 
 
 def state_is_tensors(method: Method) -> None:
-    """A state holds tensors without a graph; names, shapes and dtypes stay as ``init`` made them."""
+    """A state holds tensors without a graph; names, shapes and dtypes stay as ``init`` made them, whatever the precision."""
     made = moment(method)
     before = _layout(made.state)
     for steps, state in ((0, made.state), (method.length(made.real), done(method, toy(), Budget(ipc=2)).state)):
@@ -49,6 +49,13 @@ def state_is_tensors(method: Method) -> None:
         require(
             changed is None, f"'{changed}' is {before.get(changed)} at first, {after.get(changed)} after {steps} steps"
         )
+    with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
+        half = _layout(moment(method).state)
+    changed = next((n for n in {**before, **half} if before.get(n) != half.get(n)), None)
+    require(
+        changed is None,
+        f"init makes '{changed}' {half.get(changed)} and not {before.get(changed)} where networks run in half precision",
+    )
 
 
 def _layout(state: State) -> dict[Any, tuple[Any, ...]]:
