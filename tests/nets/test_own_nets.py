@@ -248,16 +248,13 @@ def write(path, text):
 
 
 class InPlace(nn.Module):
-    """Leans on a ReLU that overwrites what it is given."""
+    """Leans on a ReLU that overwrites what it is given, and on one that is watched."""
 
     def __init__(self):
         super().__init__()
-        self.hidden, self.outer, self.act, self.head = (
-            nn.Linear(192, 6),
-            nn.ReLU(),
-            nn.ReLU(inplace=True),
-            nn.Linear(6, 4),
-        )
+        self.hidden, self.head = nn.Linear(192, 6), nn.Linear(6, 4)
+        self.outer, self.act = nn.ReLU(), nn.ReLU(inplace=True)
+        self.outer.register_forward_hook(lambda module, args, out: 2 * out)
 
     def forward(self, x):
         h = self.hidden(self.outer(x.flatten(1)))

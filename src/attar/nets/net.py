@@ -238,8 +238,9 @@ def unrecorded(module: nn.Module) -> nn.Module:
 
 
 def chosen(module: nn.Module) -> nn.Module:
-    """Makes every ReLU a :class:`~attar.nets.layers.Choice`; changes ``module``."""
+    """Makes every ReLU a :class:`~attar.nets.layers.Choice`, but one that overwrites or has hooks; changes ``module``."""
     for name, m in list(module.named_modules()):
-        if name and type(m) is nn.ReLU and not m.inplace:
+        watched = m._forward_hooks or m._forward_pre_hooks
+        if name and type(m) is nn.ReLU and not m.inplace and not watched:
             module.set_submodule(name, Choice())
     return module
