@@ -436,6 +436,7 @@ def params() -> str:
     """Pairs of methods and of what sets are made of, by their short schedules."""
     head = ["data", "ipc", "method", "made of", "images", "bytes", "accuracy", "95 % interval"]
     found = [r for r in rows("params") if r["data"] == "fashion_mnist" and r["quick"] and not r["steps"]]
+    found.sort(key=lambda r: (r["ipc"], r["method"], -r["last_mean"]))
     body = [
         [r["data"], str(r["ipc"]), named(r), f"`{r['settings']['params']}`", str(r["images"]), f"{r['bytes']:,}",
          f"{r['last_mean']:.4f}", among(r)]
