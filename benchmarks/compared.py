@@ -6,18 +6,19 @@ it goes on, and the seconds before count too (to the last ten).
 
 from __future__ import annotations
 
-import argparse
 import json
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fidelity import Cell, data
+from fidelity import Cell, asking, compute, data
 from rows import HERE, RESULTS, Rows, command, environment
 
 import attar
+from attar.io import atomic
 
 IPC = (1, 10)
 BEAT = 10.0
@@ -25,14 +26,14 @@ BEAT = 10.0
 
 
 @contextmanager
-def noted(path: Path):
-    """Adds a line to a file that always holds the seconds since."""
+def noted(path: Path) -> Iterator[None]:
+    """Adds a line to a file, which holds the seconds since at all times."""
     before = path.read_text() if path.exists() else ""
     path.parent.mkdir(parents=True, exist_ok=True)
     began, over = time.monotonic(), threading.Event()
 
     def note() -> None:
-        path.write_text(f"{before}{time.monotonic() - began:.0f}\n")
+        atomic.write_bytes(path, f"{before}{time.monotonic() - began:.0f}\n".encode())
 
     def beat() -> None:
         while not over.wait(BEAT):
@@ -64,22 +65,13 @@ def cell(found: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Compares and writes the rows."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = asking(__doc__, work=HERE / "work" / "compared", out=RESULTS / "compared.jsonl")
     parser.add_argument("--data", default="fashion_mnist")
-    parser.add_argument("--methods", default="matching")
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
-    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
-    parser.add_argument("--work", type=Path, default=HERE / "work" / "compared", help="where the sets are made")
-    parser.add_argument("--out", type=Path, default=RESULTS / "compared.jsonl")
     given = parser.parse_args()
-    how = {"device": given.device, "threads": given.threads, "dtype": given.dtype, "compile": given.compile}
     work = given.work / given.data / given.dtype
     with noted(work / "seconds.txt"):
-        table = attar.compare(
-            data(Cell(given.data, "random", 1)), methods=given.methods, ipc=IPC, quick=True, out=work / "sets", **how
-        )
+        real, how = data(Cell(given.data, "random", 1)), compute(given)
+        table = attar.compare(real, methods="matching", ipc=IPC, quick=True, out=work / "sets", **how)
     spent, rows = [float(line) for line in (work / "seconds.txt").read_text().split()], Rows(given.out)
     plan = table[0]["score"]["plan"]
     for found in table:

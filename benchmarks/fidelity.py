@@ -97,16 +97,10 @@ CELLS = [
 
 def main() -> None:
     """Runs the cells that have no row yet, in the order of the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = asking(__doc__, work=HERE / "work", out=RESULTS / "fidelity.jsonl")
     parser.add_argument("--cells", default=",".join(c.name for c in CELLS))
     parser.add_argument("--sets", type=int, default=SETS)
     parser.add_argument("--nets", type=int, default=NETS)
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
-    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
-    parser.add_argument("--work", type=Path, default=HERE / "work", help="where the sets are made")
-    parser.add_argument("--out", type=Path, default=RESULTS / "fidelity.jsonl")
     given = parser.parse_args()
     rows = Rows(given.out)
     wanted = given.cells.split(",")
@@ -201,6 +195,22 @@ def folder(cell: Cell, work: Path, number: int) -> Path:
 def data(cell: Cell) -> Path:
     """The real data of a cell."""
     return Path(os.environ.get("ATTAR_DATA", HERE.parents[1] / "shared" / "data")) / cell.data
+
+
+def asking(what: str | None, *, work: Path, out: Path) -> argparse.ArgumentParser:
+    """What every benchmark of made sets can be asked.
+
+    Args:
+        what: the benchmark's docstring. work: where the sets are made. out: where the rows go.
+    """
+    parser = argparse.ArgumentParser(description=what.split("\n", 1)[0] if what else None)
+    parser.add_argument("--device", default=None)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
+    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
+    parser.add_argument("--work", type=Path, default=work, help="where the sets are made")
+    parser.add_argument("--out", type=Path, default=out)
+    return parser
 
 
 def compute(given: argparse.Namespace) -> dict[str, Any]:

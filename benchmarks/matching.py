@@ -7,10 +7,7 @@ it goes on; a short schedule that changed is measured anew.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-from fidelity import NETS, SETS, Cell, measured
+from fidelity import NETS, SETS, Cell, asking, measured
 from rows import HERE, RESULTS, Rows
 
 from attar.registry import find, group
@@ -37,16 +34,10 @@ def cells() -> list[Cell]:
 
 def main() -> None:
     """Measures the cells that have no row yet."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = asking(__doc__, work=HERE / "work" / "quick", out=RESULTS / "matching.jsonl")
     parser.add_argument("--cells", default=",".join(c.name for c in cells()))
     parser.add_argument("--sets", type=int, default=SETS)
     parser.add_argument("--nets", type=int, default=NETS)
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
-    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
-    parser.add_argument("--work", type=Path, default=HERE / "work" / "quick", help="where the sets are made")
-    parser.add_argument("--out", type=Path, default=RESULTS / "matching.jsonl")
     given = parser.parse_args()
     rows, wanted = Rows(given.out), given.cells.split(",")
     for cell in sorted((c for c in cells() if c.name in wanted), key=lambda c: wanted.index(c.name)):

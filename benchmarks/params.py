@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from fidelity import Cell, folder, measured
+from fidelity import Cell, asking, folder, measured
 from rows import HERE, RESULTS, Rows
 
 from attar.condensed import open_condensed
@@ -60,7 +59,7 @@ def row(name: str, cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measures the cells that have no row yet."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser = asking(__doc__, work=HERE / "work" / "params", out=RESULTS / "params.jsonl")
     parser.add_argument("--data", default=DATA)
     parser.add_argument("--cells", default=None, help="names joined by commas; all where left out")
     parser.add_argument("--net", default=NET)
@@ -68,12 +67,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="in place of the short schedule, for a trial")
     parser.add_argument("--sets", type=int, default=1)
     parser.add_argument("--nets", type=int, default=3)
-    parser.add_argument("--device", default=None)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--dtype", default="float32", help="of making and judging: float32 or bfloat16")
-    parser.add_argument("--compile", action="store_const", const=True, help="short works too")
-    parser.add_argument("--work", type=Path, default=HERE / "work" / "params", help="where the sets are made")
-    parser.add_argument("--out", type=Path, default=RESULTS / "params.jsonl")
     given, known = parser.parse_args(), cells(DATA)
     rows = Rows(given.out)
     for name in given.cells.split(",") if given.cells else known:

