@@ -218,6 +218,24 @@ def test_going_over_a_finished_comparison_never_makes_it_shorter(say: Say, monke
     ]
 
 
+def test_a_training_that_breaks_is_told_and_the_others_go_on(say: Say) -> None:
+    methods = "dm:steps=1:batch=4:lr_img=1e25,random"
+    done = say("compare", "digits", "--methods", methods, "--ipc", "1,2", "--out", "c", *QUICK)
+    assert done.code == 0, done.err
+    assert "diverged" in done.out
+    wild, calm = (
+        [r["score"] for r in json.loads(Path("c/compare.json").read_text()) if r["method"].startswith(name)]
+        for name in ("dm", "random")
+    )
+    assert all("NaN" in s["broken"] and "accuracies" not in s for s in wild) and len(wild) == 2
+    assert all(len(s["accuracies"]) == 2 for s in calm) and len(calm) == 2
+    assert Path("c/compare.md").read_text().count("diverged") == 2
+    assert "Diverged: a network’s loss became NaN" in Path("c/compare.html").read_text()
+    assert attar.open(Path("c/dm-steps=1-batch=4-lr_img=1e25/ipc-1")).manifest["scores"] == []
+    alone = say("evaluate", "c/dm-steps=1-batch=4-lr_img=1e25/ipc-1", *QUICK)
+    assert alone.code == 3 and "became NaN or infinite" in alone.err.replace("\n", " ")
+
+
 def test_hard_labels_beside_soft_ones_are_told() -> None:
     score: dict[str, Any] = {"protocol": "dsa", "network": "mlp", "images": "exact", "labels": "soft"}
     score |= {"best_mean": None, "test": {"rows": 9, "name": "digits"}}

@@ -21,9 +21,10 @@ from attar.evaluate.bench import Bench
 from attar.evaluate.lessons import Offer, answered, beside_hard, fitting, full_lesson, offers, random_lesson, taught
 from attar.evaluate.presets import resolve
 from attar.evaluate.protocol import Labels, Protocol
-from attar.evaluate.scores import baseline, score
+from attar.evaluate.scores import baseline, score, told
 from attar.evaluate.store import Store
 from attar.evaluate.teacher import Teacher, schooling, trained
+from attar.evaluate.train import Broken
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress, Silent
 from attar.nets import Net, Spec, build
@@ -50,6 +51,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     plan: Plan | None = None,
     workers: int = 1,
+    keep_going: bool = False,
 ) -> list[dict[str, Any]]:
     """Scores a small set by the test accuracy of networks trained on it.
 
@@ -68,6 +70,8 @@ def evaluate(
         store: a folder that keeps the results of single networks; a repeated call goes on where it was.
         plan: how a teacher is computed where the cache has none.
         workers: networks that are trained at the same time, each by one thread of a process of its own.
+        keep_going: whether a network whose training on the set breaks gets a score object that tells so under ``broken``, in
+            the place of accuracies.
 
     Returns:
         Score objects: for every network one of ``images`` exact, and for a synthetic set one of its 8-bit pictures;
@@ -75,7 +79,8 @@ def evaluate(
         protocol has one. Accuracies are fractions.
 
     Raises:
-        DataError: the set and the real data differ in shape or classes; a training broke.
+        DataError: the set and the real data differ in shape or classes.
+        Broken: a training broke, and shall not be told.
         UsageError: an unknown protocol or network, a setting out of range, a teacher whom nobody asks.
     """
     if seeds < 1:
@@ -117,7 +122,8 @@ def evaluate(
             school: dict[str, Any] = {"plan": plan or Plan(device=str(device)), "progress": bench.progress}
             guide = trained(teacher or spec, real, epochs=teacher_epochs, **school)
         offered = list(beside_hard(ways, guide)) if guide is not None and theirs.labels == "teacher" else ways
-        found = [_score(bench, net, ours, way, numbers, rows=len(condensed)) for way in offered]
+        of = {"rows": len(condensed), "keep_going": keep_going}
+        found = [_score(bench, net, ours, way, numbers, **of) for way in offered]
         beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, drawn, numbers)
         everything = {"full": full_baseline(bench, net, numbers[0])} if full else {}
         test = bench.test_facts()
@@ -142,10 +148,17 @@ def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None, epochs:
     return asked
 
 
-def _score(bench: Bench, net: Net, plan: Protocol, way: Offer, seeds: range, *, rows: int) -> dict[str, Any]:
+def _score(
+    bench: Bench, net: Net, plan: Protocol, way: Offer, seeds: range, *, rows: int, keep_going: bool
+) -> dict[str, Any]:
     """The score object of one network and one way to learn, without test and baselines."""
     plan = dataclasses.replace(plan, labels=way.labels)
-    results = bench.results(f"{net.name}, {way.images} images", net, plan, [way.lesson] * len(seeds), seeds)
+    try:
+        results = bench.results(f"{net.name}, {way.images} images", net, plan, [way.lesson] * len(seeds), seeds)
+    except Broken as e:
+        if not keep_going:
+            raise
+        return {**told(net, plan, way, rows=rows, first_seed=seeds[0]), "broken": str(e)}
     return score(net, plan, way, results, rows=rows, first_seed=seeds[0])
 
 

@@ -25,6 +25,11 @@ def score(
     Args:
         rows: M.
     """
+    return {**told(net, plan, way, rows=rows, first_seed=first_seed), **together(plan, results, rows)}
+
+
+def told(net: Net, plan: Protocol, way: Offer, *, rows: int, first_seed: int) -> dict[str, Any]:
+    """What a score object tells before anything is measured."""
     return {
         "protocol": plan.name,
         "network": net.name,
@@ -36,7 +41,6 @@ def score(
         "rows": rows,
         "bytes": way.bytes,
         "first_seed": first_seed,
-        **together(plan, results, rows),
     }
 
 

@@ -108,6 +108,7 @@ class Score:
     kept: Measure | None
     baselines: Mapping[str, Measure] = field(default_factory=dict)
     robust: Pairs = ()
+    broken: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,8 @@ def score(value: Any) -> Score:
     found = {text(k, 60): measure(v) for k, v in mapping(facts.get("baseline")).items()}
     named = {k: text(facts[k], 60) if facts.get(k) is not None else "" for k in _NAMED}
     baselines = {k: m for k, m in found.items() if m is not None}
-    return Score(**named, kept=measure(facts), baselines=baselines, robust=robust(facts.get("ranking")))
+    ranks, broken = robust(facts.get("ranking")), text(facts.get("broken") or "", 400)
+    return Score(**named, kept=measure(facts), baselines=baselines, robust=ranks, broken=broken)
 
 
 def robust(value: Any) -> Pairs:

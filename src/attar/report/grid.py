@@ -35,16 +35,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one method reached at one size."""
+    """What one method reached at one size, or that a training on its set broke."""
 
     measure: Measure | None
     cost: str = ""
     best: bool = False
+    broken: bool = False
 
     @property
     def said(self) -> str:
         """The accuracy in words."""
-        return wording.accuracy(self.measure)
+        return "diverged" if self.broken and self.measure is None else wording.accuracy(self.measure)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class Grid:
     sizes: tuple[int, ...]
     per_class: bool
     lines: tuple[Line, ...]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a training broke."""
+        return any(cell is not None and cell.broken for line in self.lines for cell in line.cells)
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -143,7 +149,8 @@ def _methods(entries: list[Entry], sizes: Sequence[int]) -> list[Line]:
 def _cell(e: Entry | None, best: float | None) -> Cell | None:
     if e is None:
         return None
-    return Cell(e.score.kept, e.cost, best=e.score.kept is not None and e.score.kept.mean == best)
+    best_of = e.score.kept is not None and e.score.kept.mean == best
+    return Cell(e.score.kept, e.cost, best=best_of, broken=bool(e.score.broken))
 
 
 def _baseline(name: str, entries: list[Entry], sizes: Sequence[int]) -> Line:

@@ -96,7 +96,8 @@ def compare(
             method that has it.
 
     Returns:
-        Rows of method, ipc, rows, bytes, seconds, folder, score, and the rules by which it was scored.
+        Rows of method, ipc, rows, bytes, seconds, folder, score, and the rules by which it was scored. A score whose
+        training broke tells that under ``broken``, and the others go on.
 
     Raises:
         AttarError: one sentence with the remedy; wrong names and settings are refused before any work.
@@ -121,7 +122,7 @@ def compare(
     table = {(c.label, b.ipc): known.get((c.label, b.ipc), []) for c, job in zip(contenders, jobs) for b in job.budgets}
     for c, job in zip(contenders, jobs):
         for kept, budget in zip(make(job, progress), job.budgets):
-            scores = evaluate(kept, real=source, eight_bit=False, progress=progress, **how, **shared)
+            scores = evaluate(kept, real=source, eight_bit=False, keep_going=True, progress=progress, **how, **shared)
             marked = {"rules": rules} | ({"quick": True} if quick else {})
             table[c.label, budget.ipc] = [_row(c, kept, budget.ipc, score) | marked for score in scores]
             _write([row for cell in table.values() for row in cell], out, source)

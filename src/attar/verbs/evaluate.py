@@ -43,6 +43,7 @@ def evaluate(
     full: bool = False,
     eight_bit: bool = True,
     save: bool = True,
+    keep_going: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
@@ -63,19 +64,26 @@ def evaluate(
         full: score a network trained on all real examples too.
         eight_bit: score the 8-bit pictures of a synthetic set beside its exact tensors.
         save: write the scores, the card and the page into the folder.
+        keep_going: a network whose training on the set breaks (its loss becomes NaN) gets a score object that tells so under
+            ``broken``, in the place of accuracies, and is not saved; left out, it ends the call.
         settings: ``size`` and whatever reads the data, where they are read otherwise than when the set was made;
             ``device``, ``dtype``, ``compile``; ``threads``: where they are left out on a CPU, networks are trained beside each
             other, a core each.
 
     Returns:
         Score objects; accuracies are fractions.
+
+    Raises:
+        AttarError: one sentence with the remedy.
     """
     _, compute = divide(settings, (Data, Compute))
     read = {k: v for k, v in settings.items() if not hasattr(compute, k)}
     kept, splits = opened(condensed, real, read, progress or usual())
     ranked, base = divided(protocol, random)
     score, beside = (
-        (ranking, {}) if ranked else (scoring.evaluate, {"random": random, "full": full, "eight_bit": eight_bit})
+        (ranking, {})
+        if ranked
+        else (scoring.evaluate, {"random": random, "full": full, "eight_bit": eight_bit, "keep_going": keep_going})
     )
     ways = 8 if ranked else 1 + random + (eight_bit and "image" in kept.exact)
     how = planned(compute, kept, splits.train, specs(nets), epochs=seeds * ways * (epochs or EPOCHS))
@@ -101,7 +109,7 @@ def evaluate(
     told = how.facts() if workers == 1 else {**how.facts(), "threads": 1, "workers": workers}
     scores = [{**s, "plan": told} for s in scores]
     if save and kept.path is not None:
-        record(kept, scores, splits)
+        record(kept, [s for s in scores if "broken" not in s], splits)
     return scores
 
 
