@@ -74,7 +74,7 @@ class DataDAM(Method):
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 800,
         "batch": 64,
-        "lr_img": 0.3,
+        "lr_img": 0.03,
         "power": 1.0,
         "balance": 1.0,
     }
