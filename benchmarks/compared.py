@@ -50,15 +50,13 @@ def noted(path: Path) -> Iterator[None]:
 
 
 def cell(found: dict[str, Any]) -> dict[str, Any]:
-    """What a row keeps of a method's score by one network."""
+    """What a row keeps of a method's score by one network, or of why there is none."""
     score = found["score"]
     random = score["baseline"]["random"]
+    names = ("protocol", "labels", "epochs", "seeds", "last_mean", "last_std", "interval", "accuracies", "broken")
     return {
         **{k: found[k] for k in ("rows", "bytes", "seconds", "shared_seconds", "quick")},
-        **{
-            k: score[k]
-            for k in ("protocol", "labels", "epochs", "seeds", "last_mean", "last_std", "interval", "accuracies")
-        },
+        **{k: score[k] for k in names if k in score},
         "random": {k: random[k] for k in ("last_mean", "last_std", "interval")},
     }
 

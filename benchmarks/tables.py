@@ -148,16 +148,18 @@ def compared() -> str:
     body = []
     for ipc in dict.fromkeys(r["ipc"] for r in found):
         of = {(r["method"], r["network"]): r for r in found if r["ipc"] == ipc}
-        for method in sorted({m for m, _ in of}, key=lambda m: -of[m, nets[0]]["last_mean"]):
+        for method in sorted({m for m, _ in of}, key=lambda m: -of[m, nets[0]].get("last_mean", 0.0)):
             own = [of[method, n] for n in nets]
             took = [f"{own[0]['bytes']:,}", f"{own[0]['seconds']:.0f} s", f"{own[0]['shared_seconds']:.0f} s"]
             body.append([str(ipc), named(own[0] | {"method": method}), *map(_spread, own), *took])
         body.append([str(ipc), "random examples", *(_spread(of["dm", n]["random"]) for n in nets), "", "", ""])
+    whole = [r["whole_seconds"] for r in rows("compared") if r["method"] == "all"]
+    body += [["", "all of it, scored too", *("" for _ in nets), "", f"{seconds / 60:.0f} min", ""] for seconds in whole]
     return table(head, body)
 
 
 def _spread(r: dict[str, Any]) -> str:
-    return f"{r['last_mean']:.3f} ± {r['last_std']:.3f}"
+    return "diverged" if "broken" in r else f"{r['last_mean']:.3f} ± {r['last_std']:.3f}"
 
 
 def speed() -> str:
