@@ -206,8 +206,14 @@ def test_no_benchmark_is_left_out(tables) -> None:
 def test_rows_of_short_schedules_are_those_of_today(tables) -> None:
     """A row of an earlier schedule would tell of settings that ``--quick`` no longer takes: it is measured anew or removed."""
     import matching
+    import params
 
-    sys.modules.pop("matching")
-    today = {cell.name: cell.schedule for cell in matching.cells()}
-    old = [r["cell"] for r in tables.rows("matching") if r["schedule"] != today.get(r["cell"])]
-    assert not old, f"run python benchmarks/matching.py --cells {','.join(old)}"
+    for name in ("matching", "params"):
+        sys.modules.pop(name)
+    today = {
+        "matching": {cell.name: cell.schedule for cell in matching.cells()},
+        "params": {name: cell.schedule for name, cell in params.cells(params.DATA).items()},
+    }
+    for name, schedules in today.items():
+        old = [r["cell"] for r in tables.rows(name) if r["schedule"] != schedules.get(r["cell"])]
+        assert not old, f"run python benchmarks/{name}.py --cells {','.join(old)}"
