@@ -101,7 +101,15 @@ MADE_UP = {
         for net in ("convnet", "mlp")
     ]
     + [
-        {"data": "faces", "method": "cafe", "ipc": 1, "network": "convnet", "quick": True, "bytes": 640, "broken": "NaN"}
+        {
+            "data": "faces",
+            "method": "cafe",
+            "ipc": 1,
+            "network": "convnet",
+            "quick": True,
+            "bytes": 640,
+            "broken": "NaN",
+        }
         | {"seconds": 8.0, "shared_seconds": 0.0},
         {"data": "faces", "method": "cafe", "ipc": 1, "network": "mlp", "quick": True, "bytes": 640, "last_mean": 0.4}
         | {"last_std": 0.01, "seconds": 8.0, "shared_seconds": 0.0},
