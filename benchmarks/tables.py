@@ -148,7 +148,7 @@ def compared() -> str:
     body = []
     for ipc in dict.fromkeys(r["ipc"] for r in found):
         of = {(r["method"], r["network"]): r for r in found if r["ipc"] == ipc}
-        for method in sorted({m for m, _ in of}, key=lambda m: -of[m, nets[0]].get("last_mean", 0.0)):
+        for method in sorted({m for m, _ in of}, key=lambda m: (-of[m, nets[0]].get("last_mean", 0.0), m)):
             own = [of[method, n] for n in nets]
             took = [f"{own[0]['bytes']:,}", f"{own[0]['seconds']:.0f} s", f"{own[0]['shared_seconds']:.0f} s"]
             body.append([str(ipc), named(own[0] | {"method": method}), *map(_spread, own), *took])
