@@ -63,6 +63,20 @@ def test_a_method_compared_twice_at_one_size_has_two_lines() -> None:
     assert [c and c.measure and c.measure.mean for c in found.lines[1].cells] == [None, 0.8]
 
 
+def test_a_learned_rate_stands_in_the_cell_and_opens_no_table_of_its_own() -> None:
+    found = [row("dm", 1, 0.6), row("mtt", 1, 0.7), row("other", 1, 0.5)]
+    for r, rate in zip(found, (0.01, 0.0213, 0.01)):
+        r["score"]["lr"] = rate
+        r["score"]["baseline"]["random"]["protocol"] = "dsa"
+    found[1]["score"]["protocol"] = "dsa, learning rate 0.0213"
+    found[2]["score"]["protocol"] = found[2]["score"]["baseline"]["random"]["protocol"] = "dc"
+    together, alone = grid.grids(found)
+    costs = {line.name: line.cells[0] and line.cells[0].cost for line in together.lines if not line.quiet}
+    assert costs == {"dm": "34\u202fs, 640\u202fB", "mtt": "34\u202fs, 640\u202fB, rate 0.0213"}
+    assert together.conditions == "protocol dsa, hard labels, exact images"
+    assert [line.name for line in alone.lines] == ["other", grid.RANDOM]
+
+
 def test_networks_are_not_mixed(rows: list[dict[str, Any]]) -> None:
     other = row("dm", 10, 0.9)
     other["score"]["network"] = "mlp"

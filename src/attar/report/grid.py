@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.report import wording
@@ -15,22 +15,30 @@ RANDOM = "random real examples"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of a comparison: a set of ``size``, what it and what it shares with others took, and what it scored."""
+    """One row of a comparison: a set of ``size``, what it and what it shares with others took, and what it scored.
+
+    Args:
+        protocol: that of the random examples beside it, which all rows share.
+        rate: the learning rate that was learned with the images, where that is all in which the set's own protocol differs.
+    """
 
     method: str
     size: int | None
     bytes: int | None
     seconds: float | None
     shared: float | None
+    protocol: str
+    rate: float | None
     score: Score
 
     @property
     def cost(self) -> str:
-        """Time to make and bytes, as far as they are known."""
+        """Time to make, bytes and learned rate, as far as they are known."""
         parts = [wording.duration(self.seconds)] if self.seconds is not None else []
         if parts and self.shared:
             parts[0] += f" and {wording.duration(self.shared)} shared"
-        return ", ".join(parts + ([wording.size(self.bytes)] if self.bytes is not None else []))
+        parts += [wording.size(self.bytes)] if self.bytes is not None else []
+        return ", ".join(parts + ([f"rate {self.rate:.3g}"] if self.rate is not None else []))
 
 
 @dataclass(frozen=True)
@@ -100,19 +108,24 @@ def grids(rows: Sequence[Mapping[str, Any]]) -> list[Grid]:
     for row in rows:
         e = _entry(mapping(row), "ipc" if per_class else "rows")
         s = e.score
-        found.setdefault((s.network, s.protocol, s.labels, s.augment, s.epochs, s.images), []).append(e)
+        found.setdefault((s.network, e.protocol, s.labels, s.augment, s.epochs, s.images), []).append(e)
     return [_grid(entries, per_class) for entries in found.values()]
 
 
 def _entry(row: Mapping[str, Any], size: str) -> Entry:
     name = text(row.get("method") or "unnamed", 60)
+    told, found = mapping(row.get("score")), score(row.get("score"))
+    shared = mapping(mapping(told.get("baseline")).get("random")).get("protocol")
+    protocol = text(shared, 60) if isinstance(shared, str) else found.protocol
     return Entry(
         method=f"{name}, quick" if row.get("quick") is True else name,
         size=whole(row.get(size)),
         bytes=whole(row.get("bytes")),
         seconds=number(row.get("seconds")),
         shared=number(row.get("shared_seconds")),
-        score=score(row.get("score")),
+        protocol=protocol,
+        rate=number(told.get("lr")) if protocol != found.protocol else None,
+        score=found,
     )
 
 
@@ -125,7 +138,7 @@ def _grid(entries: list[Entry], per_class: bool) -> Grid:
         if name not in {e.method for e in entries}:
             lines.append(_baseline(name, entries, sizes))
     images = {"8-bit": "8-bit pictures", "exact": "exact images"}.get(s.images, s.images)
-    said = ", ".join(x for x in (conditions(s), images) if x)
+    said = ", ".join(x for x in (conditions(replace(s, protocol=entries[0].protocol)), images) if x)
     return Grid(wording.network(s.network), said, sizes, per_class, tuple(lines))
 
 
