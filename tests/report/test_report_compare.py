@@ -197,6 +197,21 @@ def test_several_networks_stand_across(rows: list[dict[str, Any]]) -> None:
     assert "Across networks, 10 images per class" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_soft_labels_stand_in_tables_of_their_own_across_networks(rows: list[dict[str, Any]]) -> None:
+    soft = row("datm", 10, 0.7)
+    soft["score"] = {**soft["score"], "labels": "soft"}
+    every = [
+        r if net is None else {**r, "score": {**r["score"], "network": net}}
+        for net in (None, "mlp")
+        for r in [*rows, soft]
+    ]
+    small, hard, softly = cross.across(grid.grids(every))
+    assert [len(x.networks) for x in (small, hard, softly)] == [2, 2, 2]
+    assert small.head.startswith("1 image per class, ") and "hard labels" in hard.head and "soft labels" in softly.head
+    assert [line.name for line in softly.lines] == ["datm", grid.RANDOM]
+    assert "datm" not in [line.name for line in hard.lines]
+
+
 def test_one_network_has_no_table_across(rows: list[dict[str, Any]]) -> None:
     assert cross.across(grid.grids(rows)) == ()
     assert "Across networks" not in compare.render(rows, title="t") + compare.markdown(rows)

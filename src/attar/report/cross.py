@@ -1,4 +1,4 @@
-"""Cross-architecture tables: methods down, networks across, one table for each size."""
+"""Cross-architecture tables: methods down, networks across, one table for each size and way of training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ class Cross:
     """What every network made of the sets of one size.
 
     Args:
-        head: the size in words. networks: the columns. lines: a method each, with one cell per network.
+        head: the size in words, and how the networks were trained where that differs between tables.
+        networks: the columns.
+        lines: a method each, with one cell per network.
     """
 
     head: str
@@ -22,17 +24,28 @@ class Cross:
 
 
 def across(found: Sequence[Grid]) -> tuple[Cross, ...]:
-    """The tables of a comparison over several networks, none where there is only one; the smallest size first."""
-    if len({g.network for g in found}) < 2:
-        return ()
-    names = list(dict.fromkeys((line.name, line.quiet) for g in found for line in g.lines))
+    """The tables of a comparison over several networks, none where there is only one; the smallest size first.
+
+    What was trained in another way, as with soft labels, stands in tables of its own.
+    """
+    ways: dict[str, list[Grid]] = {}
+    for grid in found:
+        ways.setdefault(grid.conditions, []).append(grid)
+    told = [(way if len(ways) > 1 else "", grids) for way, grids in ways.items() if len(grids) > 1]
+    tables = [(size, table) for way, grids in told for size, table in _tables(grids, way)]
+    return tuple(table for _, table in sorted(tables, key=lambda item: item[0]))
+
+
+def _tables(grids: Sequence[Grid], way: str) -> list[tuple[int, Cross]]:
+    """A table for each size, of networks that were trained in one way."""
+    names = list(dict.fromkeys((line.name, line.quiet) for g in grids for line in g.lines))
     names.sort(key=lambda name: name[1])  # baselines below
-    networks = tuple(g.network for g in found)
-    heads = {n: head for g in found for n, head in zip(g.sizes, g.heads)}
-    return tuple(
-        Cross(head, networks, tuple(Line(name, tuple(_at(g, name, n) for g in found), quiet) for name, quiet in names))
-        for n, head in sorted(heads.items())
-    )
+    networks = tuple(g.network for g in grids)
+    heads = {n: f"{head}, {way}" if way else head for g in grids for n, head in zip(g.sizes, g.heads)}
+    return [
+        (n, Cross(head, networks, tuple(Line(name, tuple(_at(g, name, n) for g in grids), q) for name, q in names)))
+        for n, head in heads.items()
+    ]
 
 
 def _at(grid: Grid, name: str, size: int) -> Cell | None:
