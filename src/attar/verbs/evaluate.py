@@ -65,8 +65,8 @@ def evaluate(
         eight_bit: score the 8-bit pictures of a synthetic set beside its exact tensors.
         save: write the scores, the card and the page into the folder.
         keep_going: a network whose training on the set breaks (its loss becomes NaN) gets a score object that tells so under
-            ``broken``, in the place of accuracies, and is not saved; left out, it ends the call, as always under dd-ranking, which
-            chooses rates at which trainings hold.
+            ``broken``, in the place of accuracies, and is not saved; left out, it ends the call, as always under dd-ranking,
+            which chooses rates at which trainings hold.
         settings: ``size`` and whatever reads the data, where they are read otherwise than when the set was made;
             ``device``, ``dtype``, ``compile``; ``threads``: where they are left out on a CPU, networks are trained beside each
             other, a core each.
