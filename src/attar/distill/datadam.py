@@ -72,7 +72,7 @@ class DataDAM(Method):
         "DataDAM: Efficient Dataset Distillation with Attention Matching. ICCV 2023"
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 800,
+        "steps": 1600,
         "batch": 64,
         "lr_img": 0.03,
         "power": 1.0,

@@ -61,7 +61,14 @@ class DC(Method):
     "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Mopuri, Bilen. Dataset Condensation with Gradient Matching. ICLR 2021"
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 500, "batch": 32, "inner": 10, "lr_img": 0.4, "start": "real"}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 500,
+        "batch": 32,
+        "inner": 10,
+        "lr_net": 0.1,
+        "lr_img": 0.4,
+        "start": "real",
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -74,7 +74,13 @@ class DCC(Method):
     "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Lee, Chun, Jung, Yun, Yoon. Dataset Condensation with Contrastive Signals. ICML 2022"
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 600, "batch": 32, "inner": 10, "lr_img": 0.4}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 600,
+        "batch": 32,
+        "inner": 10,
+        "lr_net": 0.05,
+        "lr_img": 0.4,
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -67,7 +67,14 @@ class DSA(Method):
     "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Differentiable Siamese Augmentation. ICML 2021"
-    quick: ClassVar[Mapping[str, Any]] = {"steps": 500, "batch": 32, "inner": 10, "lr_img": 0.2}
+    quick: ClassVar[Mapping[str, Any]] = {
+        "steps": 500,
+        "batch": 32,
+        "outer": 10,
+        "inner": 10,
+        "lr_net": 0.1,
+        "lr_img": 0.2,
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)
