@@ -207,7 +207,11 @@ def test_soft_labels_stand_in_tables_of_their_own_across_networks(rows: list[dic
     ]
     small, hard, softly = cross.across(grid.grids(every))
     assert [len(x.networks) for x in (small, hard, softly)] == [2, 2, 2]
-    assert small.head.startswith("1 image per class, ") and "hard labels" in hard.head and "soft labels" in softly.head
+    assert [x.head for x in (small, hard, softly)] == [
+        "1 image per class, hard labels",
+        "10 images per class, hard labels",
+        "10 images per class, soft labels",
+    ]
     assert [line.name for line in softly.lines] == ["datm", grid.RANDOM]
     assert "datm" not in [line.name for line in hard.lines]
 

@@ -31,9 +31,16 @@ def across(found: Sequence[Grid]) -> tuple[Cross, ...]:
     ways: dict[str, list[Grid]] = {}
     for grid in found:
         ways.setdefault(grid.conditions, []).append(grid)
-    told = [(way if len(ways) > 1 else "", grids) for way, grids in ways.items() if len(grids) > 1]
-    tables = [(size, table) for way, grids in told for size, table in _tables(grids, way)]
+    told = zip(_differing(list(ways)), ways.values())
+    tables = [(size, table) for way, grids in told if len(grids) > 1 for size, table in _tables(grids, way)]
     return tuple(table for _, table in sorted(tables, key=lambda item: item[0]))
+
+
+def _differing(ways: Sequence[str]) -> list[str]:
+    """Of several ways in words, what not all of them share."""
+    parts = [way.split(", ") for way in ways]
+    shared = set(parts[0]).intersection(*parts) if parts else set()
+    return [", ".join(x for x in part if x not in shared) for part in parts]
 
 
 def _tables(grids: Sequence[Grid], way: str) -> list[tuple[int, Cross]]:
