@@ -30,11 +30,12 @@ SHORT: Mapping[str, Any] = {
     "lr_expert": 0.02,
     "max_start": 6,
     "expert_epochs": 1,
-    "syn_steps": 40,
-    "batch_syn": 20,
-    "rate": 0.014,
+    "syn_steps": 60,
+    "batch_syn": 10,
+    "lr_img": 300.0,
+    "rate": 0.012,
 }
-"""The short schedule of trajectory matching, for two CPU cores: pieces of few large batches, which 40 small steps can follow,
+"""The short schedule of trajectory matching, for two CPU cores: pieces of few large batches, which 60 small steps can follow,
 from the first six epochs at twice the paper's rate, so that what these learn late is matched, too."""
 ROWS = 1024
 """Rows of transforms that an inner step draws; a batch of more kept images begins with them anew."""
