@@ -70,7 +70,6 @@ class DSA(Method):
     quick: ClassVar[Mapping[str, Any]] = {
         "steps": 500,
         "batch": 32,
-        "outer": 10,
         "inner": 10,
         "lr_net": 0.1,
         "lr_img": 0.2,

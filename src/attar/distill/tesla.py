@@ -87,7 +87,13 @@ class TESLA(Method):
     paper: ClassVar[str] = (
         "Cui, Wang, Si, Hsieh. Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory. ICML 2023"
     )
-    quick: ClassVar[Mapping[str, Any]] = {**SHORT, "steps": 300, "syn_steps": 40, "rate": 0.014}
+    quick: ClassVar[Mapping[str, Any]] = {
+        **SHORT,
+        "steps": 300,
+        "syn_steps": 40,
+        "lr_img": 100.0,
+        "rate": 0.014,
+    }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cifar10-1": {"ipc": 1, "syn_steps": 50, "max_start": 5, "lr_img": 500.0, "lr_lr": 1e-7, "rate": 0.01},
         "cifar100-50": {
