@@ -216,6 +216,13 @@ def test_soft_labels_stand_in_tables_of_their_own_across_networks(rows: list[dic
     assert "datm" not in [line.name for line in hard.lines]
 
 
+def test_networks_that_a_protocol_augments_in_other_ways_stand_in_one_table(rows: list[dict[str, Any]]) -> None:
+    other = [{**r, "score": {**r["score"], "network": "resnet18", "augment": "dc:crop"}} for r in rows]
+    small, large = cross.across(grid.grids(rows + other))
+    assert (small.head, large.head) == ("1 image per class", "10 images per class")
+    assert small.networks == large.networks == ("ConvNet", "ResNet18")
+
+
 def test_one_network_has_no_table_across(rows: list[dict[str, Any]]) -> None:
     assert cross.across(grid.grids(rows)) == ()
     assert "Across networks" not in compare.render(rows, title="t") + compare.markdown(rows)

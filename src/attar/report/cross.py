@@ -1,4 +1,4 @@
-"""Cross-architecture tables: methods down, networks across, one table for each size and way of training."""
+"""Cross-architecture tables: methods down, networks across, one table for each size and kind of labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Cross:
     """What every network made of the sets of one size.
 
     Args:
-        head: the size in words, and how the networks were trained where that differs between tables.
+        head: the size in words, and the labels or images where these differ between tables.
         networks: the columns.
         lines: a method each, with one cell per network.
     """
@@ -26,29 +26,25 @@ class Cross:
 def across(found: Sequence[Grid]) -> tuple[Cross, ...]:
     """The tables of a comparison over several networks, none where there is only one; the smallest size first.
 
-    What was trained in another way, as with soft labels, stands in tables of its own.
+    What was learned in another form, as with soft labels, stands in tables of its own. Augmentation may differ between the
+    columns of one: that of a protocol can depend on the network.
     """
-    ways: dict[str, list[Grid]] = {}
+    forms: dict[tuple[str, ...], list[Grid]] = {}
     for grid in found:
-        ways.setdefault(grid.conditions, []).append(grid)
-    told = zip(_differing(list(ways)), ways.values())
-    tables = [(size, table) for way, grids in told if len(grids) > 1 for size, table in _tables(grids, way)]
+        forms.setdefault(grid.offer, []).append(grid)
+    shared = set[str]().union(*forms).intersection(*forms)
+    told = [(", ".join(x for x in form if x not in shared), grids) for form, grids in forms.items()]
+    several = [(form, grids) for form, grids in told if len({g.network for g in grids}) > 1]
+    tables = [(size, table) for form, grids in several for size, table in _tables(grids, form)]
     return tuple(table for _, table in sorted(tables, key=lambda item: item[0]))
 
 
-def _differing(ways: Sequence[str]) -> list[str]:
-    """Of several ways in words, what not all of them share."""
-    parts = [way.split(", ") for way in ways]
-    shared = set(parts[0]).intersection(*parts) if parts else set()
-    return [", ".join(x for x in part if x not in shared) for part in parts]
-
-
-def _tables(grids: Sequence[Grid], way: str) -> list[tuple[int, Cross]]:
-    """A table for each size, of networks that were trained in one way."""
+def _tables(grids: Sequence[Grid], form: str) -> list[tuple[int, Cross]]:
+    """A table for each size, of sets that were learned in one form."""
     names = list(dict.fromkeys((line.name, line.quiet) for g in grids for line in g.lines))
     names.sort(key=lambda name: name[1])  # baselines below
     networks = tuple(g.network for g in grids)
-    heads = {n: f"{head}, {way}" if way else head for g in grids for n, head in zip(g.sizes, g.heads)}
+    heads = {n: f"{head}, {form}" if form else head for g in grids for n, head in zip(g.sizes, g.heads)}
     return [
         (n, Cross(head, networks, tuple(Line(name, tuple(_at(g, name, n) for g in grids), q) for name, q in names)))
         for n, head in heads.items()

@@ -70,12 +70,14 @@ class Grid:
     """One network and protocol.
 
     Args:
+        offer: in what form the sets were learned, as soft labels of exact images.
         sizes: the columns, ascending.
         per_class: whether sizes are images per class, else rows.
     """
 
     network: str
     conditions: str
+    offer: tuple[str, ...]
     sizes: tuple[int, ...]
     per_class: bool
     lines: tuple[Line, ...]
@@ -139,7 +141,8 @@ def _grid(entries: list[Entry], per_class: bool) -> Grid:
             lines.append(_baseline(name, entries, sizes))
     images = {"8-bit": "8-bit pictures", "exact": "exact images"}.get(s.images, s.images)
     said = ", ".join(x for x in (conditions(replace(s, protocol=entries[0].protocol)), images) if x)
-    return Grid(wording.network(s.network), said, sizes, per_class, tuple(lines))
+    offer = tuple(x for x in (s.labels and f"{s.labels} labels", images) if x)
+    return Grid(wording.network(s.network), said, offer, sizes, per_class, tuple(lines))
 
 
 def _methods(entries: list[Entry], sizes: Sequence[int]) -> list[Line]:
