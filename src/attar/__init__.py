@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from attar.verbs.distill import distill, select
     from attar.verbs.evaluate import evaluate
     from attar.verbs.export import export
-    from attar.verbs.look import cache, methods, report, rerun, verify
+    from attar.verbs.look import cache, methods, report, verify
+    from attar.verbs.rerun import rerun
 
 __version__ = "0.1.0"
 
@@ -43,7 +44,7 @@ _WHERE = {
     "methods": "attar.verbs.look:methods",
     "open": "attar.condensed:open_condensed",
     "report": "attar.verbs.look:report",
-    "rerun": "attar.verbs.look:rerun",
+    "rerun": "attar.verbs.rerun:rerun",
     "select": "attar.verbs.distill:select",
     "subset": "attar.apply.loader:subset",
     "verify": "attar.verbs.look:verify",

@@ -15,6 +15,7 @@ import torch
 from cli_kit import TINY, Said, content
 
 import attar
+from attar.manifest import encode
 from attar.registry import METHODS
 
 Say = Callable[..., Said]
@@ -118,6 +119,26 @@ def test_rerun_repairs_a_set_whose_pictures_are_lost(say: Say, dm: Path) -> None
     assert say("verify", "dm").code == 3
     assert say("rerun", "dm").code == 0
     assert content(Path("dm-again"))["data/train.parquet"] == good
+
+
+STRANGE = "from pathlib import Path\n\nPath('ran').touch()\nfrom attar.nets.convnet import convnet as Mine\n"
+
+
+@pytest.mark.parametrize("named", ["method", "network"])
+def test_rerun_runs_no_code_of_a_strangers_manifest(say: Say, dm: Path, named: str) -> None:
+    """A manifest names what made a set; whoever gives one away chooses these names and what lies in its folder."""
+    (dm / "evil.py").write_text(STRANGE)
+    manifest = json.loads((dm / "condensed.json").read_text())
+    made = manifest["lineage"][0]
+    made.update({"method": "dm/evil.py:Mine"} if named == "method" else {})
+    made["settings"].update({"net": "dm/evil.py:Mine"} if named == "network" else {})
+    (dm / "condensed.json").write_bytes(encode(manifest))
+    refused = say("rerun", "dm", "--trust", "evil.py:Mine")
+    assert refused.code == 2 and "dm/evil.py:Mine, which would run with your rights" in refused.err
+    assert refused.err.endswith("add --trust dm/evil.py:Mine\n")
+    assert not Path("ran").exists() and not Path("dm-again").exists()
+    say("rerun", "dm", "--trust", "dm/evil.py:Mine,other.py:Net")
+    assert Path("ran").exists()
 
 
 def test_cache_shows_and_purges(say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

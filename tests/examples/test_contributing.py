@@ -61,5 +61,5 @@ def test_a_method_given_as_an_object_is_found_again(shown: Path, tmp_path: Path,
     method = registry.load(f"{shown}:MyMethod")(steps=3, batch=4)
     kept = attar.distill("digits", method=method, ipc=1, out=tmp_path / "kept")
     assert kept.manifest["lineage"][0]["method"] == f"{shown}:MyMethod"
-    again = attar.rerun(tmp_path / "kept", out=tmp_path / "again")
+    again = attar.rerun(tmp_path / "kept", out=tmp_path / "again", trust=[f"{shown}:MyMethod"])
     assert again.images.equal(kept.images)

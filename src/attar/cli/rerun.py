@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from attar.cli import show
-from attar.verbs.look import rerun
+from attar.verbs.rerun import rerun
 
 
 def command(arguments: Sequence[str]) -> Callable[..., None]:
@@ -20,6 +20,9 @@ def act(
     /,
     *,
     out: Annotated[Path | None, Parameter(help="Folder to write; default FOLDER-again.")] = None,
+    trust: Annotated[
+        str, Parameter(help="Methods and networks of the manifest that are Python code, as my.py:Mine, and may run.")
+    ] = "",
     json: show.Json = False,
 ) -> None:
     """Makes a set again from its manifest.
@@ -29,7 +32,7 @@ def act(
     folder
         A folder that attar wrote.
     """
-    made = rerun(folder, out=out or show.beside(folder, "-again"))
+    made = rerun(folder, out=out or show.beside(folder, "-again"), trust=trust.split(","))
     paths = [str(c.path) for c in (made if isinstance(made, list) else [made])]
     if json:
         return show.as_json({"folder": str(folder), "made": paths})

@@ -1,22 +1,20 @@
-"""report, verify, methods, cache and rerun: look at what is there, and make it again."""
+"""report, verify, methods and cache: look at what is there."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attar import registry
 from attar.condensed import Condensed, open_condensed
-from attar.errors import AttarError, DataError, UsageError
+from attar.errors import AttarError, UsageError
 from attar.execute.progress import Silent
 from attar.io import atomic
-from attar.manifest import fault, is_condensed, read_manifest
+from attar.manifest import is_condensed, read_manifest
 from attar.real import cache as caching
 from attar.report import page
 from attar.scale.output import is_kept
-from attar.verbs.distill import job_of, result
 from attar.verbs.evaluate import opened
 from attar.verbs.shards import verify_shards
 
@@ -139,28 +137,3 @@ def cache(*, purge: str | None = None) -> dict[str, Any]:
     entries = [{**e, "path": str(e["path"])} for e in caching.entries()]
     size = sum(e["bytes"] for e in entries)
     return {"folder": str(caching.root()), "bytes": size, "freed_bytes": freed, "entries": entries}
-
-
-MADE = {"settings": {}, "seed": int, "budget": {}, "data": {}, "plan": {"compiled": bool}}
-"""What a manifest tells of a set that can be made again."""
-
-
-def rerun(folder: str | Path, *, out: str | Path) -> Condensed | list[Condensed]:
-    """Makes a set again from its manifest.
-
-    Raises:
-        UsageError: its real data were in memory, or are no longer there.
-        DataError: no condensed folder, or a damaged one.
-    """
-    last: Mapping[str, Any] = read_manifest(folder)["lineage"][0]
-    wrong = fault(last, MADE, "lineage[0]")
-    if wrong is not None:
-        raise DataError(f"{folder} does not tell how it was made ({wrong}); restore it from a copy")
-    if last.get("source") is None:
-        raise UsageError(f"{folder} was made from data in memory, so it cannot be made again from its manifest")
-    budget = {"keep" if k == "fraction" else k: v for k, v in last["budget"].items()}
-    how = {k: v for k, v in last["plan"].items() if k != "compiled"} | {"compile": last["plan"]["compiled"]}
-    settings = {**last["settings"], **budget, **last["data"], **how, "seed": last["seed"]}
-    if last.get("minutes") is not None:
-        settings["minutes"] = last["minutes"]
-    return result(job_of(last["verb"], last["source"], last["method"], out, settings), None)
