@@ -11,6 +11,7 @@ from attar.execute import pieces
 from attar.execute.compile import switched
 from attar.execute.pieces import features, logits, piece_size, summed, weight_gradient
 from attar.execute.plan import compiler_at_hand
+from attar.match.unroll import unroll
 
 
 def whole(p, w: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -49,6 +50,31 @@ def test_compiled_pieces_fill_the_last_with_images_of_no_weight(make_problem) ->
         _, grads = weight_gradient(p.net, p.params, p.kept, p.label, w, size=4)
     for name, grad in whole(p, w)[1].items():
         assert torch.allclose(grads[name], grad, rtol=1e-8, atol=1e-12), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiler_at_hand(), reason="compiling on the CPU needs a C++ compiler")
+@pytest.mark.parametrize("of", ["statistics", "gradient through steps"])
+def test_compiled_batch_norms_see_no_images_of_no_weight(make_problem, of: str) -> None:
+    """Of batches of 5 the second holds 2: zeros in the place of the other 3 would move statistics and gradients."""
+    p = make_problem(norm="batch", counts=(4, 3))
+    steps = torch.arange(7).split(5)
+
+    def found() -> list[torch.Tensor]:
+        if of == "statistics":
+            params = {name: v.clone() for name, v in p.params.items()}
+            x, y = p.kept[steps[1]], p.label[steps[1]]
+            grads = weight_gradient(p.net, params, x, y, torch.ones(2, dtype=torch.float64), size=5)[1]
+            return [*grads.values(), *(v for name, v in params.items() if "running" in name)]
+        image = p.kept.clone().requires_grad_()
+        end = unroll(p.net, p.params, image, p.label, torch.tensor(0.1, dtype=torch.float64), index=steps)
+        return [torch.autograd.grad(sum(v.square().sum() for v in end.values()), image)[0]]
+
+    eager = found()
+    with switched(True):
+        compiled = found()
+    for a, b in zip(eager, compiled, strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
 def test_forwards_in_pieces(make_problem, monkeypatch: pytest.MonkeyPatch) -> None:

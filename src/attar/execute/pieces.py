@@ -79,7 +79,7 @@ def weight_gradient(
     weights = {n: params[n].detach().requires_grad_() for n in (net.trainable if names is None else names)}
     others = {n: v for n, v in params.items() if n not in weights}
     run, loss, total = fast(_loss), torch.zeros((), dtype=w.dtype, device=w.device), None
-    for part in split(size, x, y, w):
+    for part in split(size, x, y, w, filled=not (train and net.has_batch_statistics)):
         value = run(net, train, update, temperature, weights, others, *part)
         grads = torch.autograd.grad(value, list(weights.values()))
         loss = loss + value.detach()
@@ -104,11 +104,15 @@ def _loss(
     return (cross_entropy(logits, y, reduction="none") * w).sum()
 
 
-def split(size: int, *tensors: torch.Tensor) -> Iterable[tuple[torch.Tensor, ...]]:
-    """Pieces of some rows; compiled code gets zeros (of weight zero) for what lacks in the last, as it knows one size only."""
+def split(size: int, *tensors: torch.Tensor, filled: bool = True) -> Iterable[tuple[torch.Tensor, ...]]:
+    """Pieces of some rows; compiled code gets zeros (of weight zero) for what lacks in the last, as it knows one size only.
+
+    Args:
+        filled: False where rows see each other (batch statistics), as zeros would be seen too: the last is compiled anew.
+    """
     for parts in zip(*(t.split(size) for t in tensors)):
-        lack = size - len(parts[0])
-        yield tuple(pad(t, (0, 0) * (t.ndim - 1) + (0, lack)) for t in parts) if lack and on() else parts
+        lack = size - len(parts[0]) if filled and on() else 0
+        yield tuple(pad(t, (0, 0) * (t.ndim - 1) + (0, lack)) for t in parts) if lack else parts
 
 
 Term = Callable[[torch.Tensor], torch.Tensor]

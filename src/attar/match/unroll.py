@@ -118,7 +118,7 @@ def _pull(steps: _Steps, theta: Params, ahead: Params, x: torch.Tensor, y: torch
     soft, parts = y.is_floating_point(), []
     weights = {name: v.detach().requires_grad_(steps.hessian) for name, v in theta.items()}
     curved = list(weights.values()) if steps.hessian else []
-    for x_part, y_part, w_part in split(size, x, y, _even(x)):
+    for x_part, y_part, w_part in split(size, x, y, _even(x), filled=not steps.net.has_batch_statistics):
         leaf, target = x_part.detach().requires_grad_(), y_part.detach().requires_grad_(soft)
         h = fast(_along)(steps.net, weights, ahead, leaf, target, w_part)
         asked = [leaf, *([target] if soft else []), *curved]
