@@ -17,7 +17,7 @@ from attar.execute.progress import Silent
 from attar.method import State
 from attar.nets.fit import net_of
 from attar.real.realset import RealSet
-from attar.resources.build import gather, identify, made
+from attar.resources.build import gather, identify, made, spent
 from attar.resources.experts import Expert, experts, snapshot
 from attar.run import run
 from attar.seeds import Seeds
@@ -144,6 +144,33 @@ def test_more_experts_use_those_that_are_there(
         for task in experts(count, **SMALL):
             made(task, real, {}, seed=0, plan=Plan(), progress=Counts())
     assert begun == ["expert-0", "expert-1"]
+
+
+def test_fewer_epochs_are_found_in_an_expert_of_more(
+    tmp_path: Path, make_set: MakeSet, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a method looks at its epochs alone; one of other settings, or of less, is made."""
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    real, begun = make_set(), []
+
+    class Counts(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            begun.append(total // 4)  # batches of an epoch
+
+    def of(epochs: int, **more: float) -> State:
+        task = Expert(**{**SMALL, "epochs": epochs, **more})
+        return made(task, real, {}, seed=0, plan=Plan(), progress=Counts())
+
+    long, short = of(3), of(2)
+    assert begun == [3] and all(torch.equal(long[k], short[k]) for k in long)
+    alone = build(Expert(**{**SMALL, "epochs": 2}), real)
+    assert all(torch.equal(snapshot(short, e)[k], v) for e in (0, 1, 2) for k, v in snapshot(alone, e).items())
+    of(5), of(4), of(2, lr=0.06), of(3)
+    assert begun == [3, 5, 2], "four epochs of five, three of its own"
+    task = type("Task", (), {"needs": lambda self: experts(2, **{**SMALL, "epochs": 1})})()
+    assert spent(task, real, seed=0, plan=Plan()) > 0, "the first is there"
+    gather(task, real, seed=0, plan=Plan(threads=2), progress=Counts())
+    assert begun == [3, 5, 2, 1]
 
 
 def test_experts_made_beside_each_other_are_those_made_alone(

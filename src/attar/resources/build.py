@@ -43,7 +43,7 @@ def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progres
 
 def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> None:
     """Makes those that the cache lacks: on a Ray cluster, or here as many at the same time as the plan has threads."""
-    missing = [r for r in resources if not _place(r, identify(r, real, seed, plan)).exists()]
+    missing = [r for r in resources if not _serving(r, identify(r, real, seed, plan)).exists()]
     if len(missing) < 2:
         return
     total, label = sum(r.length(real) for r in missing), f"{missing[0].name} to {missing[-1].name}"
@@ -76,7 +76,7 @@ def _sent_back(
             f"another file of {', '.join(wanted['files']) or 'the settings'}; give all machines the same, under the same paths"
         )
     made(resource, real, {}, seed=seed, plan=plan, progress=progress)
-    folder = _place(resource, wanted)
+    folder = _serving(resource, wanted)
     return {name: (folder / name).read_bytes() for name in (TENSORS, FACTS)}
 
 
@@ -99,13 +99,13 @@ def made(
     """One resource from the cache, or built and put there; a build that was interrupted goes on.
 
     The cache key is the hash of its settings, schema, data, preprocessing, seed and plan. What its own needs hold follows
-    from these.
+    from these. One that holds more of the same (``grows``) serves as well.
     """
     plan = alone(resource, plan)
     identity = identify(resource, real, seed, plan)
     folder = _place(resource, identity)
     building = folder.with_name(folder.name + ".attar-run")
-    found = _load(folder)
+    found = _load(_serving(resource, identity))
     if found is not None and not building.exists():
         return found
     atomic.sweep(folder.parent)
@@ -119,7 +119,7 @@ def made(
 
 def spent(task: Any, real: RealSet, *, seed: int, plan: Plan) -> float:
     """Seconds that the resources of a task took when they were made, for this task or another that shares them."""
-    places = [_place(resource, identify(resource, real, seed, plan)) for resource in needed(task)]
+    places = [_serving(resource, identify(resource, real, seed, plan)) for resource in needed(task)]
     return sum(float(_facts(place).get("seconds", 0)) for place in places)
 
 
@@ -173,6 +173,21 @@ def _build(
 def _place(resource: Resource, identity: dict[str, Any]) -> Path:
     """Where the cache keeps a resource."""
     return root() / "resources" / f"{resource.name}-{key(identity)}"
+
+
+def _serving(resource: Resource, identity: dict[str, Any]) -> Path:
+    """Where the cache keeps a resource; where that is not there, the least that holds more of the same."""
+    own, most = _place(resource, identity), resource.grows
+    if most is None or own.exists():
+        return own
+    asked, sizes = identity["settings"][most], []
+    for folder in own.parent.glob(f"{resource.name}-" + "[0-9a-f]" * 32):
+        other = _facts(folder).get("identity", {})
+        settings = other.get("settings", {})
+        less = {**other, "settings": {**settings, most: asked}}
+        if settings.get(most, 0) > asked and key(less) == key(identity):
+            sizes.append((settings[most], folder))
+    return min(sizes)[1] if sizes else own
 
 
 def _load(folder: Path) -> State | None:

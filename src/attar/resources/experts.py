@@ -6,8 +6,8 @@ learning rate .01, batches of 256, the siamese transforms of DSA with parameters
 
 Each expert is a resource by itself, made by one thread beside others, or by a machine of a Ray cluster where the process
 belongs to one (:mod:`attar.execute.cluster`): it is resumed and cached apart, and a method that asks for more experts than
-before has the first ones already. Its cache key holds the data's fingerprint and normalisation, so no expert of other data is
-ever found.
+before, or for fewer epochs of them, has these already. Its cache key holds the data's fingerprint and normalisation, so no
+expert of other data is ever found.
 
 A snapshot is the difference from the first weights in float16: half of the bytes, and about 2^-12 of the difference as error,
 where float16 weights would lose the small steps of late epochs.
@@ -75,6 +75,7 @@ class Expert(Resource):
     "Whether the worst weights are looked for in steps relative to each weight."
 
     paper: ClassVar[str] = "Cazenavette et al. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
+    grows: ClassVar[str | None] = "epochs"  # order and chance of an epoch do not depend on how many follow
     crowd: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

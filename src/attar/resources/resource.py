@@ -27,6 +27,7 @@ class Resource:
         schema: raised whenever the code changes what is made from the same fields; older cached content is then not used.
         paper: authors, title, venue and year, where there is one.
         reads: state entries that ``draw`` may look at.
+        grows: a setting of which more only adds to what is made, so that what was made with more of it serves as well.
         crowd: whether it comes in numbers that need none of each other; each is then made by one thread, as many at the same
             time as a run has threads.
     """
@@ -35,6 +36,7 @@ class Resource:
     schema: ClassVar[int] = 1
     paper: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
+    grows: ClassVar[str | None] = None
     crowd: ClassVar[bool] = False
 
     def length(self, real: RealSet) -> int:
