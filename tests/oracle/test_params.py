@@ -235,6 +235,15 @@ def test_first_amplitudes_are_those_of_real_images_of_the_class() -> None:
         assert near.min(1).values.max() < 1e-3 and len(set(near.argmin(1).tolist())) == 3
 
 
+def test_a_class_without_an_image_has_no_mask() -> None:
+    real, made = toy((5, 5, 5), channels=3), made_of("frequency:share=0.2")
+    state = made.init(real, Budget(rows=2), Seeds(0), kind="noise")
+    present = state["label"].unique()
+    mask = made.stored(state)["mask"]
+    assert len(mask) == len(present) == 2
+    assert torch.equal(mask, frequency.bits(state["place"], 64)[present])
+
+
 def test_a_mask_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(UsageError, match=r"cannot hold a mask of 8 bytes and 252 bytes of amplitudes; lower"):
         made_of("frequency:share=0.99").init(toy(), Budget(ipc=1), Seeds(0), kind="noise")

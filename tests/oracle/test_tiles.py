@@ -101,6 +101,18 @@ def test_a_small_class_repeats_its_examples_and_a_budget_beyond_it_is_refused() 
         tiles.start(real, Budget(ipc=1), Seeds(0), kind="real", factor=0)
 
 
+@pytest.mark.parametrize(
+    ("size", "factor", "most"), [((8, 8), 5, 4), ((28, 28), 8, 7), ((32, 32), 9, 8), ((9, 4), 3, 2)]
+)
+def test_tiles_that_would_lie_beyond_the_border_are_refused(size: tuple[int, int], factor: int, most: int) -> None:
+    real = toy(size=size)
+    with pytest.raises(UsageError, match=f"factor={factor} lays whole tiles beyond the border .* take {most} or less"):
+        tiles.start(real, Budget(ipc=1), Seeds(0), kind="noise", factor=factor)
+    state = tiles.start(real, Budget(ipc=1), Seeds(0), kind="noise", factor=most)
+    spread = tiles.decode(state["image"], most, fill=0.0).flatten(1).std(1)
+    assert (spread > 0).all(), "no image is fill alone"
+
+
 def test_an_artifact_keeps_both_and_counts_what_is_stored(tmp_path: Path) -> None:
     real = toy(channels=3, size=(8, 8))
     state = tiles.start(real, Budget(ipc=2), Seeds(0), kind="real", factor=2)

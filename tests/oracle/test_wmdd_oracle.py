@@ -198,6 +198,16 @@ def test_digits_are_not_mirrored_unless_it_is_asked_for(names: str, augment: str
     assert any(bool((op == OPS.index("flip")).any()) for op in ops) == flips
 
 
+def test_statistics_want_batch_norms() -> None:
+    """The paper's network has them; of one without, a weight of the statistics would weigh nothing."""
+    real, budget = toy(size=(16, 16)), Budget(ipc=1)
+    assert net_of(WMDD().net, real).batch_norms == 20
+    bare = WMDD(net="convnet:width=4:depth=1")
+    with pytest.raises(UsageError, match=r"bn=10.0 weighs .* but convnet:width=4:depth=1 has none; .* or bn=0"):
+        bare.cost(real, budget)
+    assert dataclasses.replace(bare, bn=0.0).cost(real, budget).memory > 0
+
+
 def test_impossible_settings_are_refused() -> None:
     with pytest.raises(UsageError, match="bn=-1"):
         WMDD(bn=-1.0)

@@ -189,6 +189,11 @@ class Net:
         skeleton: Skeleton = getattr(self, f"_{mode}")
         return functional_call(skeleton, {f"net.{name}": params[name] for name in skeleton.holds}, (x, want))
 
+    @property
+    def batch_norms(self) -> int:
+        """How many batch norms it has."""
+        return sum(isinstance(m, _BatchNorm) for m in vars(self)["_eval"].modules())
+
     @cached_property
     def macs(self) -> int:
         """Multiply-adds of one forward of one image: convolutions, linear layers and attention."""

@@ -80,12 +80,12 @@ class Frequency:
         return rows.T @ whole @ columns
 
     def stored(self, state: State) -> State:
-        """The amplitudes, and the masks as bits: uint8 [K, ceil(H W / 8)]."""
+        """The amplitudes, and the masks of the classes that have images as bits: uint8 [K, ceil(H W / 8)]."""
         if not self._masked(len(state["rows"]) * len(state["columns"])):
             return {"frequency": state["frequency"]}
         return {
             "frequency": state["frequency"],
-            "mask": bits(state["place"], len(state["rows"]) * len(state["columns"])),
+            "mask": bits(state["place"][state["label"].unique()], len(state["rows"]) * len(state["columns"])),
         }
 
     def _masked(self, places: int) -> bool:

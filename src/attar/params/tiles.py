@@ -6,7 +6,8 @@ from. A tile has the sides ceil(H / factor) and ceil(W / factor); where these do
 lower and right border and find ``fill`` there. Enlarging is bilinear, each tile by itself.
 
 Not as in the official code: the tiles of one image stand one after the other, so that labels stay sorted; where sides do
-not divide, the first tiles are laid where decoding looks for them; a class with too few examples repeats them.
+not divide, the first tiles are laid where decoding looks for them; a class with too few examples repeats them. First tiles are
+made smaller by taking the nearest pixels, as in IDC's code; IDM's takes the mean of four.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, factor: int
         UsageError, DataError: as there.
     """
     check(factor)
+    _fitting(factor, real.shape)
     state = pixels.start(real, budget, seeds, kind=kind)
     if kind == "noise" or factor == 1:
         return state
@@ -122,6 +124,19 @@ def check(factor: int) -> None:
     """Refuses an impossible factor."""
     if factor < 1:
         raise UsageError(f"factor={factor} must be a whole number of at least 1; the paper takes 2 for small images")
+
+
+def _fitting(factor: int, shape: tuple[int, int, int]) -> None:
+    """Refuses a factor whose last tiles would lie beyond the border, and be images of nothing."""
+
+    def whole(f: int) -> bool:
+        return all((f - 1) * math.ceil(n / f) < n for n in shape[1:])
+
+    if not whole(factor):
+        good = next(f for f in range(factor, 0, -1) if whole(f))
+        raise UsageError(
+            f"factor={factor} lays whole tiles beyond the border of images of {shape[1]}x{shape[2]} pixels; take {good} or less"
+        )
 
 
 def stored_bytes(image: torch.Tensor) -> int:
