@@ -11,6 +11,7 @@ import torch
 
 from attar import registry
 from attar.budget import Budget
+from attar.distill.ncfm import NCFM
 from attar.errors import AttarError, DataError
 from attar.execute.plan import Plan
 from attar.method import Batch, Descend, Method, Resources, Rows, State
@@ -126,8 +127,9 @@ def test_where_losses_do_not_compare_a_run_by_the_clock_hands_over_the_last_imag
     assert not torch.equal(ran(Judged(**how), Budget(ipc=1), minutes=9.0).states[0]["image"], last)
 
 
-def test_methods_whose_losses_grow_with_their_networks_are_not_judged_by_them() -> None:
-    assert {m.name for m in registry.METHODS if not registry.find(m.name).comparable} == {"idm", "idc", "dream"}
+def test_methods_whose_losses_of_different_steps_do_not_compare_are_not_judged_by_them() -> None:
+    assert {m.name for m in registry.METHODS if not registry.find(m.name).comparable} == {"idm", "idc", "dream", "datm"}
+    assert NCFM().comparable and not NCFM(sampler=True).comparable
 
 
 def test_a_run_without_a_folder_ticks_no_more_often_when_a_save_would_be_due() -> None:

@@ -14,7 +14,7 @@ import attar.testing
 from attar.augment.siamese import COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE
 from attar.budget import Budget
 from attar.distill.datm import DATM, mean_of_correct, told
-from attar.errors import DataError, UsageError
+from attar.errors import AttarError, DataError, UsageError
 from attar.execute.plan import Plan
 from attar.match.chunks import chunks
 from attar.match.trajectories import walk
@@ -159,7 +159,17 @@ def test_above_the_threshold_nothing_moves(threshold: float, moves: bool, params
     after = task.step(state, batch, Descent(task, 2, done=1, losses=[[]]))
     changed = {name for name in first if not torch.equal(after[name], first[name])}
     wanted = {n for name in method.learn for n in (name, f"{name}.momentum")}
-    assert changed == (wanted if moves else set())
+    assert changed == (wanted if moves else set()) | {"counted"}
+    assert after["counted"].tolist() == ([0, 2] if moves else [1, 1])
+
+
+def test_a_run_without_a_step_taken_is_no_set() -> None:
+    """Its images and labels would be the first ones."""
+    real = toy()
+    task = dataclasses.replace(TAUGHT, threshold=1e-6)
+    state = run(task, real, [Budget(ipc=2)], seed=0, plan=Plan(), res=(res := resources(task, real))).states[0]
+    with pytest.raises(AttarError, match=r"no step moved anything, as every loss was above threshold=1e-06"):
+        task.finish(state, res)
 
 
 def test_rows_say_how_to_train() -> None:

@@ -12,8 +12,9 @@ Cost: K * batch forwards and 3 M forwards a step; the maps of the real images pa
 code: p is 4 and the run has 8000 steps, as in the paper (the code as released runs 20000 steps with p = 1: settings ``power``
 and ``steps``); the transform's parameters come from counted seeds in place of the clock; a class smaller than the batch is
 drawn with replacement. Images are whitened where ``--zca`` asks for it, as the official sets for CIFAR are, which give about 0.25
-where they are read as pictures, because their transform was not kept; here it stays with the set. The official evaluation
-trains for 1800 epochs in batches of 64.
+where they are read as pictures, because their transform was not kept; here it stays with the set. Here pixels in [0, 1] are
+whitened; the released code whitens them standardised, where the same epsilon of .1 weighs less. Its ConvNet has batch norms
+(``net=convnet:norm=batch``). The official evaluation trains for 1800 epochs in batches of 64.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class DataDAM(Method):
     augment: str = "auto"
     "Siamese transforms joined by _, none, or auto (all; no flip for digits and letters)."
     params: str = "pixels"
-    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency or bases, as tiles:factor=3."
+    "What the set is made of: pixels, or more images out of as many bytes: tiles, frequency, bases or memory, as tiles:factor=3."
 
     paper: ClassVar[str] = (
         "Sajedi, Khaki, Amjadian, Liu, Lawryshyn, Plataniotis. "

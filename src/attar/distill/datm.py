@@ -16,7 +16,8 @@ each expert (these of FTD). Settings of the authors, all of them whitened: ``pre
 Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone, a
 rate that stays above 0, expert and epoch drawn independently, nothing chosen by test accuracy); experts are trained as long as
 is looked at and not for 100 epochs, so the labels come from the last epoch that is looked at unless ``label_epoch`` says
-another; evaluation takes batches of 256 and not of 128. With start real, an image that no expert classifies correctly has the
+another; evaluation takes batches of 256 and not of 128; a loss that is no number is noted as ten times the threshold, and a
+run in which no step was taken is an error. With start real, an image that no expert classifies correctly has the
 mean logits of all of them, and any other one those of the experts that do; there it has the logits of the first expert,
 right or wrong.
 """
@@ -33,7 +34,7 @@ from torch.nn.functional import softmax
 
 from attar.augment.strategy import strategy_for
 from attar.budget import Budget
-from attar.errors import DataError, UsageError
+from attar.errors import AttarError, DataError, UsageError
 from attar.execute.compile import in_parts
 from attar.match.trajectories import SHORT, course, learned, missed, unrolled_cost
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, tabled
@@ -108,6 +109,7 @@ class DATM(Method):
         "Guo, Wang, Cazenavette, Li, Zhang, You. "
         "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching. ICLR 2024"
     )
+    comparable: ClassVar[bool] = False  # later steps match later, harder epochs
     quick: ClassVar[Mapping[str, Any]] = {**SHORT, "growth": 50, "threshold": 2.0}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc syn_steps expert_epochs lr_img batch_syn lr_label min_start early_start max_start growth lr_lr threshold start",
@@ -179,7 +181,8 @@ class DATM(Method):
             state["image"] = real.draw(torch.cat(picks)).cpu().contiguous()
         image = table.images(self.params, state)  # [M, C, H, W]
         logits = torch.stack([self._answers(real, e, image, res) for e in range(self.experts)])  # [E, M, K]
-        return {**state, "logits": mean_of_correct(logits, state["label"]), "rate": torch.tensor(self.rate)}
+        counted = {"counted": torch.zeros(2, dtype=torch.int64)}  # steps undone, and taken
+        return {**state, **counted, "logits": mean_of_correct(logits, state["label"]), "rate": torch.tensor(self.rate)}
 
     def _answers(self, real: RealSet, expert: int, image: torch.Tensor, res: Resources) -> torch.Tensor:
         """The logits of an expert at ``label_epoch``: images [M, C, H, W] -> float32 [M, K] on the CPU."""
@@ -246,9 +249,21 @@ class DATM(Method):
         good = losses[0].detach() <= self.threshold
         for name, value in before.items():
             state[name].copy_(torch.where(good, state[name], value))
+        state["counted"] += torch.stack([~good, good])
         return state
 
     def finish(self, state: State, res: Resources) -> Rows:
+        """The images with their labels.
+
+        Raises:
+            AttarError: no step was taken.
+        """
+        undone, taken = state["counted"].tolist()
+        if undone and not taken:
+            raise AttarError(
+                f"no step moved anything, as every loss was above threshold={self.threshold} or no number; raise the "
+                f"threshold, or lower rate={self.rate}"
+            )
         recipe = {"protocol": "dsa", "augment": self.augment, "lr": float(state["rate"]), "labels": "soft"}
         found = table.rows(self.params, state, recipe)
         return dataclasses.replace(found, extra={"soft_label": softmax(state["logits"], 1)})

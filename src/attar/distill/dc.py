@@ -10,7 +10,9 @@ every ``outer`` updates a fresh theta; between them theta is trained for ``inner
 
 Cost: a step is 3 K batch + 7 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
 updates of the kept images, where the official Iteration counts networks of ``outer`` updates each, so that the default is the
-paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth at 50; seeds are counted.
+paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth at 50; seeds are counted; a class smaller than the
+batch is drawn with replacement (there: taken whole); the statistics of batch norms move by 16 of the real images of each class
+that are matched (there: by 16 others) and are then frozen.
 """
 
 from __future__ import annotations

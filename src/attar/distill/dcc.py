@@ -11,8 +11,9 @@ The first networks are matched class by class, as in DC; ``augment="none"`` is D
 Cost: a step is 3 K batch + 12 M forwards, the inner training 3 M inner. Differs from the official code: its first 250 of
 1,000 networks are a share of the run (``warm``), as ``steps`` counts updates of the kept images, of which the default is a tenth
 of the paper's at 1 and 10 images per class; kept images pass in pieces, with an equal gradient; each class's transform comes from
-counted seeds in place of the clock; batch norms are frozen at the statistics of 16 of the real images of each class as they are
-matched, transformed (there: of 16 others, as they are).
+counted seeds in place of the clock; a class smaller than the batch is drawn with replacement (there: taken whole); the
+statistics of batch norms move by 16 of the real images of each class as they are matched, transformed (there: by 16 others, as
+they are), and are then frozen.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class DCC(Method):
     inner: int | None = None
     "Epochs of inner training between two updates; by images per class where left out (1: 5, 10: 50, 50: 10)."
     warm: float = 0.25
-    "Share of the run whose networks are matched class by class; the paper's 250 of 1000 networks."
+    "Share of steps whose networks are matched class by class (250 of 1000 in the paper); a run may end by the clock within it."
     warm_updates: int = 10
     "Updates of a network after which it is matched for all classes together, from the first network on."
     start: str = "real"

@@ -10,8 +10,9 @@ The inner training on the kept images transforms every image by itself. The star
 
 Cost: a step is 3 K batch + 7 M forwards, the inner training 3 M inner. Differs from the official code: ``steps`` counts
 updates of the kept images, so that the default is the paper's schedule at 1 image per class, a tenth of it at 10 and a fiftieth
-at 50; each class's transform comes from counted seeds in place of the clock; batch norms are frozen at the statistics of 16 of
-the real images of each class as they are matched, transformed (there: of 16 others, as they are).
+at 50; each class's transform comes from counted seeds in place of the clock; a class smaller than the batch is drawn with
+replacement (there: taken whole); the statistics of batch norms move by 16 of the real images of each class as they are matched,
+transformed (there: by 16 others, as they are), and are then frozen.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ each expert. Settings of the authors: ``presets``; the defaults are those of CIF
 calls whiten at 10 images per class of CIFAR; of the other rows it is not known, and these do not.
 
 Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone,
-experts as long as is looked at, a rate that stays above 0, nothing chosen by test accuracy); the averaged images alone are
+experts as long as is looked at, a rate that stays above 0, nothing chosen by test accuracy, CIFAR-100 normalised by its own
+means and deviations); the averaged images alone are
 handed over, where the official code scores both and reports the better; the average is of updated images, where the official
 one begins with the first images and keeps ema^updates of them (61 % by the first row of the table, 22 % in 150 updates at .99);
 ``rho`` does not change, as in its published calls.

@@ -17,7 +17,8 @@ others. What a class meets from one visit to the next is, without rounding, one 
 lr (1 - mu^K) / (1 - mu): here all classes move at once by that rule, and the class that is last gets its whole step too.
 Stored images are cut to [0, 1] at the end also. ``lr_img`` is scaled by images per class / 10, not by size. A network is
 not trained after its last update, where nobody would see it. Batch norms are frozen while gradients are matched. No
-networks trained ahead (early, pretrained) and no mixed factors (multi, bound).
+networks trained ahead (early, pretrained) and no mixed factors (multi, bound). A class smaller than the batch is drawn with
+replacement (there: taken whole). The preset of MNIST is that of tiles: untiled, the authors keep cutout and cutmix.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class IDC(Method):
     quick: ClassVar[Mapping[str, Any]] = {"steps": 200, "batch": 32, "outer": 20, "inner": 8, "lr_img": 0.1}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8, "augment": "color_crop", "cutmix": 0.0},
-        "fashion-mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8},
+        "fashion-mnist": {"metric": "l1", "lr_img": 1e-4 * (28 / 32) ** 2, "inner": 8},  # scaled by size there
         "svhn": {"inner": 8},
         "cifar10": {},
         "cifar100": {},

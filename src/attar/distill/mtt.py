@@ -13,7 +13,8 @@ of each expert. Settings of the authors: ``presets``; the defaults are those of 
 Differs from the official code: the gradient comes from the adjoint recursion in the memory of one inner step (equal to the
 graph over all steps); images are whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach and
 not for 50 epochs; expert and epoch are drawn independently at every step; the learned rate cannot fall to 0 or below, where it
-diverges in the official code; no checkpoint is chosen by test accuracy; batch norms take the statistics of their batch.
+diverges in the official code; no checkpoint is chosen by test accuracy; batch norms take the statistics of their batch;
+CIFAR-100 that is not whitened is normalised by its own means and deviations (there: by those of CIFAR-10).
 """
 
 from __future__ import annotations

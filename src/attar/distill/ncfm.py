@@ -21,7 +21,8 @@ frequencies as in the released settings (the text says 1024). The networks are t
 each under one of DSA's transforms (there: the rate falls to a fifth at two thirds and at five sixths, batches of 128, half
 of them with cutmix). The sampler is off, as in the settings released first; it makes F / 16 frequencies, which there are
 repeated sixteen times (the same mean), makes one step for all classes and not one each, and has no weight decay. Calibration
-sees the kept images under the transforms of the matching update (there: under others). CIFAR-100 at 10 images per class is
+sees the kept images under the transforms of the matching update (there: under others). One kind of movement is drawn for all
+classes of a step (there, one for each; the default has one kind, the crop). CIFAR-100 at 10 images per class is
 descended by SGD there. Left out: the several layers of networks deeper than five blocks. The published accuracies are the
 best of 2000 epochs of AdamW in batches of 128; users found less for one image per class and for Tiny-ImageNet.
 """
@@ -124,6 +125,11 @@ class NCFM(Method):
         self.needs()  # the epochs are checked there
 
     @property
+    def comparable(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Not where the frequencies climb the loss."""
+        return not self.sampler
+
+    @property
     def learnable(self) -> int:
         """How many frequencies the sampler makes."""
         return math.ceil(self.frequencies / REPEATS)
@@ -135,7 +141,7 @@ class NCFM(Method):
         return {"image": image, **(dict.fromkeys(sampling.NAMES, sampler) if self.sampler else {})}
 
     def learned(self, state: State) -> dict[str, Opt]:
-        """``learn`` with the learning rate for all classes together; labels are sorted, the last is K - 1."""
+        """``learn`` with the learning rate for all classes together: labels are sorted, and the last class has images."""
         classes = int(state["label"][-1]) + 1
         return {**self.learn, "image": Opt(kind="adamw", lr=self.lr_img * math.sqrt(classes), project=(0, 1))}
 

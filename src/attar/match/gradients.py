@@ -221,6 +221,6 @@ def _rest(value: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def calibrate(net: Net, params: Params, x: torch.Tensor) -> None:
-    """Fits the statistics of batch-norm layers to real images x [B, C, H, W], in place; they are then frozen."""
+    """Moves the running statistics of batch norms by one batch of real images x [B, C, H, W], in place; they are then frozen."""
     if net.has_batch_statistics:
         net(params, x, train=True)
