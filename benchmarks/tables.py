@@ -137,7 +137,8 @@ def _matched(r: dict[str, Any], random: dict[str, Any] | None, dm: dict[str, Any
     if dm and r is not dm:
         beside = f"{r['last_mean'] - dm['last_mean']:+.3f}"
     steps = f"{r['made_steps']:,}" if r["made_steps"] else "-"
-    return [r["data"], str(r["ipc"]), named(r), f"{r['last_mean']:.4f}", among(r), above, beside, steps, _made(r)]
+    name = f"`{r['method']}*`" if r["settings"] else named(r)
+    return [r["data"], str(r["ipc"]), name, f"{r['last_mean']:.4f}", among(r), above, beside, steps, _made(r)]
 
 
 def compared() -> str:
@@ -439,9 +440,19 @@ def measured() -> str:
         for r in rows("selection")
         if r["examples"] is None and r["method"] != "full"
     ]
-    lines = ",\n".join(f'"{k}": [\n' + ",\n".join(json.dumps(r) for r in v) + "\n]" for k, v in
-                       {"fidelity": short, "selection": parts, "speed": pairs}.items())  # fmt: skip
-    return "{\n" + lines + "\n}\n"
+    quick = [
+        {
+            **{k: r[k] for k in ("data", "ipc", "method", "interval", "network")},
+            "accuracy": r["last_mean"],
+            "make_seconds": median(r["make_seconds"]),
+            "steps": r["made_steps"],
+        }
+        for r in rows("matching")
+        if r["dtype"] == "bfloat16" and not r["settings"]
+    ]
+    found = {"fidelity": short, "matching": quick, "selection": parts, "speed": pairs}
+    lines = (f'"{k}": [\n' + ",\n".join(map(json.dumps, v)) + "\n]" for k, v in found.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def main() -> int:

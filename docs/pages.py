@@ -11,23 +11,30 @@ from typing import Any
 
 from attar import registry
 from attar.verbs.look import methods
-from attar.verbs.which import measured, parts
+from attar.verbs.which import measured, parts, shorts
 
 HERE = Path(__file__).resolve().parent / "methods"
+ELSEWHERE = {
+    "active": "[Accuracy over the labels that were asked for](../benchmarks.md#active-learning-labels-that-were-asked-for).",
+    "csod": "[What a detector learned from the chosen images](../benchmarks.md#detection-images-chosen-for-a-detector).",
+}
+"""Where a method's figures stand that are no accuracies of sets or parts."""
 
 
 def page(name: str) -> str:
     """One method as Markdown."""
     one = methods(name)[0]
     verb = "distill" if one["verb"] == "distill" else "select"
+    size = "--rows 25" if one["family"] == "object detection" else "--ipc 10"
     parts = [
         f"# `{name}`",
         f"{one['line'][0].upper()}{one['line'][1:]} ({one['family']}).",
-        f"```sh\nattar {verb} DATA --method {name} --ipc 10 --out small\n```",
+        f"```sh\nattar {verb} DATA --method {name} {size} --out small\n```",
         "```text\n" + one["doc"].strip() + "\n```",
         "## Settings\n\n" + table(["flag", "type", "default", "meaning"], [setting(s) for s in one["settings"]]),
         *presets(one["presets"]),
-        "## What was measured\n\n" + ("\n\n".join(filter(None, (results(name), kept(name)))) or "Nothing yet."),
+        "## What was measured\n\n"
+        + ("\n\n".join(filter(None, (results(name), short(name), kept(name), ELSEWHERE.get(name)))) or "Nothing yet."),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -52,6 +59,11 @@ def cell(value: Any) -> str:
     return "" if value is None or value is False else "yes" if value is True else str(value)
 
 
+def figures(name: str) -> str:
+    """All that was measured of a method."""
+    return "\n\n".join(filter(None, (results(name), short(name), kept(name), ELSEWHERE.get(name))))
+
+
 def results(name: str) -> str:
     """The recorded accuracies of a method as a table; nothing where there are none."""
     head = ["data", "images per class", "accuracy", "95 % interval", "steps (published)", "published", "made in"]
@@ -69,6 +81,25 @@ def results(name: str) -> str:
         if r["method"] == name
     ]
     return table(head, rows) if rows else ""
+
+
+def short(name: str) -> str:
+    """What the method's short schedule gave as a table; nothing where that was not measured."""
+    head = ["data", "images per class", "accuracy", "95 % interval", "above random examples", "steps", "made in"]
+    rows = [
+        [
+            r["data"],
+            str(r["ipc"]),
+            f"{r['accuracy']:.4f}",
+            "{:.4f} to {:.4f}".format(*r["interval"]),
+            "-" if r["above_random"] is None or name == "random" else f"{r['above_random']:+.3f}",
+            f"{r['steps']:,}" if r["steps"] else "-",
+            f"{r['make_seconds']:.0f} s",
+        ]
+        for r in shorts(name)
+    ]
+    told = "By the short schedule (`--quick`), a ConvNet of width 32 and 300 epochs; this repeats no paper:\n\n"
+    return told + table(head, rows) if rows else ""
 
 
 def kept(name: str) -> str:

@@ -42,9 +42,17 @@ PARTS = [
 ]
 
 
+QUICK = [
+    {k: v for k, v in row(*r).items() if k not in ("published", "published_steps", "protocol", "networks")}
+    | {"network": "convnet:width=32"}
+    for r in (("random", 0.5, 0.1), ("ncfm", 0.9, 40), ("dm", 0.8, 20))
+]
+
+
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked, "measured", lambda: {"fidelity": ROWS, "selection": PARTS, "speed": []})
+    tables = {"fidelity": ROWS, "matching": QUICK, "selection": PARTS, "speed": []}
+    monkeypatch.setattr(asked, "measured", lambda: tables)
 
 
 def test_the_best_and_the_cheapest_near_it() -> None:
@@ -63,7 +71,7 @@ def test_the_best_and_the_cheapest_near_it() -> None:
 def test_one_method_or_none() -> None:
     assert [r["data"] for r in asked.which("kcenter")] == ["mnist", "cifar10"]
     with pytest.raises(
-        UsageError, match=r"nothing is recorded of 'dmm'; measured were aum, d2, dc, dm, kcenter, random"
+        UsageError, match=r"nothing is recorded of 'dmm'; measured were aum, d2, dc, dm, kcenter, ncfm, random"
     ):
         asked.which("dmm")
 
@@ -81,6 +89,12 @@ def test_parts_of_a_training_set() -> None:
     assert asked.which("aum") == [] and asked.parts("dm") == []
 
 
+def test_short_schedules_stand_apart() -> None:
+    assert [(r["method"], r["advice"]) for r in asked.shorts()] == [("ncfm", "best"), ("dm", ""), ("random", "")]
+    assert asked.shorts("dm")[0]["above_random"] == pytest.approx(0.3)
+    assert asked.which("ncfm") == [] and asked.shorts("dc") == []
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.run(["methods", "--which"]) == 0
@@ -88,6 +102,12 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert "best for its price" in out and "0.895 ± 0.010" in out and "500 of 20,000" in out
     assert cli.run(["methods", "dm", "--which", "--json"]) == 0
     assert [r["method"] for r in json.loads(capsys.readouterr().out)["measured"]] == ["dm"]
+    assert cli.run(["methods", "ncfm", "--which"]) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (
+        "short schedules (--quick), convnet:width=32" in out
+        and "mnist 1 ncfm 0.900 ± 0.010 +0.400 40 s 500 best" in out
+    )
     assert cli.run(["methods", "nope", "--which"]) == 2
     capsys.readouterr()
     assert cli.run(["methods", "d2", "--which"]) == 0
@@ -100,6 +120,8 @@ def test_the_recorded_rows_have_what_is_shown(monkeypatch: pytest.MonkeyPatch) -
     for r in asked.parts():
         assert set(PARTS[0]) <= set(r)
         assert r["interval"] is None or 0 <= r["interval"][0] <= r["accuracy"] <= r["interval"][1] <= 1
+    for r in asked.shorts():
+        assert set(QUICK[0]) <= set(r) and 0 <= r["interval"][0] <= r["accuracy"] <= r["interval"][1] <= 1
     for r in asked.which():
         assert set(ROWS[0]) <= set(r)
         assert 0 <= r["interval"][0] <= r["accuracy"] <= r["interval"][1] <= 1

@@ -59,11 +59,11 @@ def _quick(setting: dict[str, Any]) -> str:
 
 
 def _which(name: str | None, json: bool) -> None:
-    from attar.verbs.which import parts, which
+    from attar.verbs.which import parts, shorts, which
 
-    found, kept = which(name), parts(name)
+    found, quick, kept = which(name), shorts(name), parts(name)
     if json:
-        return show.as_json({"measured": found, "parts": kept})
+        return show.as_json({"measured": found, "quick": quick, "parts": kept})
     if found:
         columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", ""]
         show.table("A few images per class", columns, [_row(r) for r in found])
@@ -72,6 +72,10 @@ def _which(name: str | None, json: bool) -> None:
             "a row with fewer steps than published is a short schedule and no repetition of the paper",
             "",
         )
+    if quick:
+        columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", ""]
+        show.table(f"By short schedules (--quick), {quick[0]['network']}", columns, [_short(r) for r in quick])
+        show.lines("these compare methods with each other alone; made in: without experts and pretrained networks", "")
     for data in dict.fromkeys(r["data"] for r in kept):
         _parts(data, [r for r in kept if r["data"] == data])
     if kept:
@@ -98,9 +102,17 @@ def _part(r: dict[str, Any]) -> str:
 
 
 def _row(r: dict[str, Any]) -> list[str]:
-    above = "" if r["above_random"] is None or r["method"] == "random" else f"{r['above_random']:+.3f}"
     steps = f"{r['steps']:,} of {r['published_steps']:,}" if r["published_steps"] else ""
-    accuracy = f"{r['accuracy']:.3f} ± {(r['interval'][1] - r['interval'][0]) / 2:.3f}"
     published = "" if r["published"] is None else f"{r['published']:.3f}"
-    made = show.duration(r["make_seconds"])
-    return [r["data"], str(r["ipc"]), r["method"], accuracy, above, made, steps, published, r["advice"]]
+    return [*_reached(r), steps, published, r["advice"]]
+
+
+def _short(r: dict[str, Any]) -> list[str]:
+    return [*_reached(r), f"{r['steps']:,}" if r["steps"] else "", r["advice"]]
+
+
+def _reached(r: dict[str, Any]) -> list[str]:
+    """What was made of what, how good it was and how long it took."""
+    above = "" if r["above_random"] is None or r["method"] == "random" else f"{r['above_random']:+.3f}"
+    accuracy = f"{r['accuracy']:.3f} ± {(r['interval'][1] - r['interval'][0]) / 2:.3f}"
+    return [r["data"], str(r["ipc"]), r["method"], accuracy, above, show.duration(r["make_seconds"])]

@@ -14,7 +14,7 @@ NEAR = 0.01
 
 
 def measured() -> dict[str, list[dict[str, Any]]]:
-    """The rows of ``benchmarks/results``, as ``benchmarks/tables.py`` shortened them: ``fidelity``, ``selection``, ``speed``."""
+    """The rows of ``benchmarks/results``, as ``benchmarks/tables.py`` shortened them: by table."""
     return json.loads(files("attar").joinpath("measured.json").read_text(encoding="utf-8"))
 
 
@@ -30,10 +30,10 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
         best) or an empty string.
 
     Raises:
-        UsageError: nothing is recorded of the method, here or in :func:`parts`.
+        UsageError: nothing is recorded of the method, here, in :func:`shorts` or in :func:`parts`.
     """
     rows = measured()["fidelity"]
-    known = sorted({r["method"] for r in (*rows, *measured()["selection"])})
+    known = sorted({r["method"] for table in ("fidelity", "matching", "selection") for r in measured()[table]})
     if name is not None and name not in known:
         raise UsageError(f"nothing is recorded of '{name}'; measured were {', '.join(known)}")
     found = []
@@ -44,6 +44,24 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
             advice = "best" if r is cell[0] else "best for its price" if r is cheapest else ""
             advice = advice if len(cell) > 1 else ""  # alone it is neither
             found.append({**r, "advice": advice})
+    return [r for r in found if name in (None, r["method"])]
+
+
+def shorts(name: str | None = None) -> list[dict[str, Any]]:
+    """What sets taught that were made by short schedules (``--quick``), best first within each data set and size.
+
+    They compare methods with each other: the network is narrow, and no published table is of such schedules.
+
+    Args:
+        name: only the rows of one method.
+
+    Returns:
+        data, ipc, method, network, accuracy, interval, above_random, make_seconds (experts and pretrained networks not in
+        it), steps, and ``advice``: ``best`` or an empty string.
+    """
+    found = []
+    for cell in _cells(measured()["matching"], "ipc"):
+        found += [{**r, "advice": "best" if r is cell[0] else ""} for r in cell]
     return [r for r in found if name in (None, r["method"])]
 
 
