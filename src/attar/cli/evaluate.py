@@ -38,7 +38,8 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
         teacher: Annotated[
             str | None,
             Parameter(
-                help="Network that labels under fkd and rded (left out, the scored one), or random examples beside soft labels."
+                help="Network, trained on the real data, that labels under fkd and rded (left out, the scored one), and random "
+                "examples beside a set with soft labels."
             ),
         ] = None,
         teacher_epochs: Annotated[

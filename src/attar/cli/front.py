@@ -16,7 +16,7 @@ VERBS = {
         "Synthesise a tiny set that trains like the large one.",
         "distill digits --method dm --ipc 1 --steps 300 --batch 64",
     ),
-    "select": ("Choose the real examples that matter.", "select photos/ --method kcenter --ipc 10"),
+    "select": ("Choose the real examples that matter.", "select photos/ --method kcenter --ipc 10 --size 64"),
     "evaluate": (
         "Train fresh networks on a small set and score them beside random examples.",
         "evaluate digits-dm-ipc1 --nets convnet,mlp",
@@ -32,7 +32,7 @@ VERBS = {
         "Write a small set as class folders, npz, pt or COCO.",
         "export digits-dm-ipc1 --to small.npz --format npz",
     ),
-    "cache": ("Show what is cached and where, or delete it.", "cache --purge all"),
+    "cache": ("Show what is cached and where, or delete it.", "cache --purge decoded"),
     "rerun": ("Make a set again from its manifest.", "rerun digits-dm-ipc1"),
 }
 """Verb -> what it does, and an example."""

@@ -59,7 +59,7 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
         preset: Annotated[
             str | None,
             Parameter(
-                help="The authors' settings for a data set and images per class, as cifar10-10; see attar methods."
+                help="The authors' settings for a data set and images per class, as cifar10-10; attar methods NAME lists them."
             ),
         ] = None,
         dry_run: Annotated[bool, Parameter(negative="", help="Print cost and memory, and do nothing.")] = False,
@@ -98,7 +98,7 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
     ----------
     source
         digits, a folder of class folders, a parquet file or a folder of them, an npz file, hf:owner/name, or (to select) a
-        COCO folder.
+        COCO folder; shards of features are selected from with --on (attar select --on local --help).
     """
     return act
 

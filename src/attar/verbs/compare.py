@@ -184,7 +184,9 @@ def typed(text: str, kind: str, where: str) -> Any:
     try:
         return makers[kind.split(" | ")[0]](text)
     except (KeyError, ValueError):
-        raise UsageError(f"{where}={text} is not of type {kind}") from None
+        raise UsageError(
+            f"{where}={text} is not of type {kind.split(' | ')[0]}; attar methods {where.partition(':')[0]} lists what it takes"
+        ) from None
 
 
 def check(real: RealSet, how: dict[str, Any]) -> None:
@@ -194,7 +196,10 @@ def check(real: RealSet, how: dict[str, Any]) -> None:
         UsageError: an unknown protocol or network, seeds or epochs out of range, examples that are no classified images.
     """
     if real.images is None or real.task != CLASSIFIED:
-        raise UsageError(f"only classified images can be compared so, but the task of '{real.name}' is '{real.task}'")
+        raise UsageError(
+            f"only classified images can be compared so, but the task of '{real.name}' is '{real.task}'; give one "
+            "whose images have classes"
+        )
     if how["seeds"] < 1:
         raise UsageError(f"seeds={how['seeds']} trains no network; it must be at least 1")
     for spec in how["nets"]:

@@ -27,7 +27,7 @@ class Amount:
     keep: float | None = None
     "Share of the real examples, in (0, 1]."
     bytes: int | None = None
-    "Raw bytes of the kept examples."
+    "Raw bytes of the kept examples as 8-bit pictures (with --params, as many bytes as those take in 32 bits)."
 
     def budgets(self) -> list[Budget]:
         """One budget, or one for each ipc; ipc 1 where nothing is given."""
@@ -49,7 +49,7 @@ class Course:
     seed: int = 0
     "Seed of the run."
     minutes: float | None = None
-    "Stop after so many minutes at the best state by then (the last one of idc, dream and idm, whose losses do not compare)."
+    "Stop after so many minutes at the best state by then (at the last where losses do not compare: idc, dream, idm, datm)."
     save_every: float = 30.0
     "Seconds between two saves."
 
@@ -154,6 +154,10 @@ def owners(kinds: tuple[type, ...]) -> dict[str, type]:
     return found
 
 
+PLAIN = {"int": "a whole number, as 10", "float": "a number, as 0.5", "bool": "True or False"}
+"""What is meant by a type."""
+
+
 def checked(kind: type[T], values: dict[str, Any]) -> T:
     """Makes a settings object after checking the plain types of its values.
 
@@ -167,5 +171,5 @@ def checked(kind: type[T], values: dict[str, Any]) -> T:
         if wanted[0] in plain and len(set(wanted) - {"None"}) == 1:
             good = isinstance(value, plain[wanted[0]]) and (wanted[0] == "bool" or not isinstance(value, bool))
             if not good and not (value is None and "None" in wanted):
-                raise UsageError(f"{name}={value!r} is not of type {wanted[0]}")
+                raise UsageError(f"{name}={value!r} is not of type {wanted[0]}; give {PLAIN[wanted[0]]}")
     return kind(**values)

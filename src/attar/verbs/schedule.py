@@ -44,5 +44,5 @@ def _preset(kind: type[Method], name: str) -> dict[str, Any]:
         return dict(kind.presets[name])
     owner = registry.name_of(kind)
     if not kind.presets:
-        raise UsageError(f"{owner} has no presets; leave preset out, its defaults are the paper's")
+        raise UsageError(f"{owner} has no presets; leave preset out, and see attar methods {owner} for its settings")
     raise UsageError(f"{owner} has no preset '{name}'; {nearest(name, kind.presets)}; attar methods {owner} lists all")
