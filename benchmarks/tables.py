@@ -137,7 +137,7 @@ def _matched(r: dict[str, Any], random: dict[str, Any] | None, dm: dict[str, Any
     if dm and r is not dm:
         beside = f"{r['last_mean'] - dm['last_mean']:+.3f}"
     steps = f"{r['made_steps']:,}" if r["made_steps"] else "-"
-    name = f"`{r['method']}*`" if r["settings"] else named(r)
+    name = f"`{r['method']}*`" if r.get("settings") else named(r)
     return [r["data"], str(r["ipc"]), name, f"{r['last_mean']:.4f}", among(r), above, beside, steps, _made(r)]
 
 
@@ -448,7 +448,7 @@ def measured() -> str:
             "steps": r["made_steps"],
         }
         for r in rows("matching")
-        if r["dtype"] == "bfloat16" and not r["settings"]
+        if r["dtype"] == "bfloat16" and not r.get("settings")
     ]
     found = {"fidelity": short, "matching": quick, "selection": parts, "speed": pairs}
     lines = (f'"{k}": [\n' + ",\n".join(map(json.dumps, v)) + "\n]" for k, v in found.items())

@@ -76,7 +76,7 @@ def test_decoding_is_a_plain_sum(spec: str, channels: int, size: tuple[int, int]
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_decoding_by_finite_differences(spec: str) -> None:
-    real = toy((6, 6), size=(5, 4))
+    real = toy((6, 6), size=(5, 7))
     state = start(spec, real)
     for name in made_of(spec).learn(Opt(lr=1.0)):
         assert torch.autograd.gradcheck(lambda x, n=name: images(spec, {**state, n: x}), state[name].requires_grad_())
