@@ -33,8 +33,7 @@ def page(name: str) -> str:
         "```text\n" + one["doc"].strip() + "\n```",
         "## Settings\n\n" + table(["flag", "type", "default", "meaning"], [setting(s) for s in one["settings"]]),
         *presets(one["presets"]),
-        "## What was measured\n\n"
-        + ("\n\n".join(filter(None, (results(name), short(name), kept(name), ELSEWHERE.get(name)))) or "Nothing yet."),
+        "## What was measured\n\n" + (figures(name) or "Nothing yet."),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -69,10 +68,7 @@ def results(name: str) -> str:
     head = ["data", "images per class", "accuracy", "95 % interval", "steps (published)", "published", "made in"]
     rows = [
         [
-            r["data"],
-            str(r["ipc"]),
-            f"{r['accuracy']:.4f}",
-            "{:.4f} to {:.4f}".format(*r["interval"]),
+            *reached(r),
             f"{r['steps']:,} ({r['published_steps']:,})" if r["steps"] else "-",
             "-" if r["published"] is None else f"{r['published']:.3f}",
             f"{r['make_seconds']:.0f} s",
@@ -83,15 +79,17 @@ def results(name: str) -> str:
     return table(head, rows) if rows else ""
 
 
+def reached(r: dict[str, Any]) -> list[str]:
+    """Of what, and how good."""
+    return [r["data"], str(r["ipc"]), f"{r['accuracy']:.4f}", "{:.4f} to {:.4f}".format(*r["interval"])]
+
+
 def short(name: str) -> str:
     """What the method's short schedule gave as a table; nothing where that was not measured."""
     head = ["data", "images per class", "accuracy", "95 % interval", "above random examples", "steps", "made in"]
     rows = [
         [
-            r["data"],
-            str(r["ipc"]),
-            f"{r['accuracy']:.4f}",
-            "{:.4f} to {:.4f}".format(*r["interval"]),
+            *reached(r),
             "-" if r["above_random"] is None or name == "random" else f"{r['above_random']:+.3f}",
             f"{r['steps']:,}" if r["steps"] else "-",
             f"{r['make_seconds']:.0f} s",

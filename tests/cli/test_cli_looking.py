@@ -124,14 +124,14 @@ def test_rerun_repairs_a_set_whose_pictures_are_lost(say: Say, dm: Path) -> None
 STRANGE = "from pathlib import Path\n\nPath('ran').touch()\nfrom attar.nets.convnet import convnet as Mine\n"
 
 
-@pytest.mark.parametrize("named", ["method", "network"])
+@pytest.mark.parametrize("named", ["method", "settings", "data", "budget", "plan"])
 def test_rerun_runs_no_code_of_a_strangers_manifest(say: Say, dm: Path, named: str) -> None:
     """A manifest names what made a set; whoever gives one away chooses these names and what lies in its folder."""
     (dm / "evil.py").write_text(STRANGE)
     manifest = json.loads((dm / "condensed.json").read_text())
     made = manifest["lineage"][0]
     made.update({"method": "dm/evil.py:Mine"} if named == "method" else {})
-    made["settings"].update({"net": "dm/evil.py:Mine"} if named == "network" else {})
+    made.get(named if named != "method" else "", {}).update(net="dm/evil.py:Mine")
     (dm / "condensed.json").write_bytes(encode(manifest))
     refused = say("rerun", "dm", "--trust", "evil.py:Mine")
     assert refused.code == 2 and "dm/evil.py:Mine, which would run with your rights" in refused.err
