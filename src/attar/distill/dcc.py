@@ -76,11 +76,12 @@ class DCC(Method):
 
     paper: ClassVar[str] = "Lee, Chun, Jung, Yun, Yoon. Dataset Condensation with Contrastive Signals. ICML 2022"
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 600,
+        "steps": 750,
         "batch": 32,
-        "inner": 10,
+        "batch_net": 25,
+        "inner": 5,
         "lr_net": 0.05,
-        "lr_img": 0.4,
+        "lr_img": 0.6,
     }
 
     def __post_init__(self) -> None:
