@@ -43,7 +43,7 @@ def render(manifest: dict[str, Any], *, files: Container[str] = ()) -> str:
         f"{budget['rows']} {what} `{_text(source['name'])}` ({source['rows']} examples, "
         f"{len(manifest['class_names'])} classes) by `attar {last['verb']}` with method `{_text(last['method'])}`.",
         "",
-        *(_scores(manifest["scores"]) if manifest["task"] == CLASSIFIED else []),
+        *(_scores(manifest["scores"]) if manifest["task"] == CLASSIFIED and manifest["class_names"] else []),
         "## Use",
         "",
         "```python",
@@ -88,6 +88,10 @@ def _scores(scores: list[dict[str, Any]]) -> list[str]:
         labels = "" if s.get("labels", "hard") == "hard" else f", {s['labels']} labels"
         beside = "not measured" if random is None else f"{random:.3f}"
         accuracy = f"{s['last_mean']:.3f} ± {s['last_std']:.3f} ({s['seeds']} seeds)"
+        if s["seeds"] == 1:
+            accuracy = f"{s['last_mean']:.3f} (one seed, which says nothing of the spread)"
+        if s.get("best_mean") is not None:
+            accuracy += f"; best look at the test set {s['best_mean']:.3f}"
         lines.append(
             f"| {s.get('images', 'exact')} | {s['protocol']}{labels} | {s['network']} | {accuracy} | {beside} |"
         )

@@ -95,7 +95,7 @@ def test_the_page_opens_with_the_best_and_its_doubt(rows: list[dict[str, Any]]) 
         "With 10 images per class, dm is the best of 3 methods: 0.800 ± 0.010 accuracy with ConvNet; "
         "random real examples reach 0.500 ± 0.020." in text
     )
-    assert "Not clearly ahead of dsa: the intervals overlap." in text
+    assert "Not clearly ahead of dsa, by 95 % intervals over seeds." in text and "single seed" not in text
     assert 'class="chart lines"' in html and html.count('class="mark"') == 5 + 2
     assert "34\u202fs, 640\u202fB" in html
 
@@ -232,3 +232,18 @@ def test_what_is_shared_with_others_is_told_beside_the_methods_own_time() -> Non
     (found,) = grid.grids([row("mtt", 10, 0.7, shared_seconds=120.0), row("dm", 10, 0.8, shared_seconds=0.0)])
     costs = [line.cells[0].cost.replace("\u202f", " ") for line in found.lines if line.cells[0] and not line.quiet]
     assert costs == ["34 s and 2 min shared, 640 B", "34 s, 640 B"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "close"), [(0.02, False), (0.005, True)], ids=["although the intervals touch", "not clear"]
+)
+def test_the_difference_decides_who_is_clearly_ahead(ahead: float, close: bool) -> None:
+    html = compare.render([row("dm", 10, 0.8), row("dsa", 10, 0.8 - ahead)], title="digits")
+    assert ("Not clearly ahead of dsa" in html) == close
+
+
+def test_a_single_seed_is_no_clear_best() -> None:
+    single = [row("dm", 10, 0.8), row("dsa", 10, 0.7)]
+    for r in single:
+        r["score"] |= {"seeds": 1, "last_std": None, "interval": None}
+    assert "A single seed says nothing of the spread." in compare.render(single, title="digits")

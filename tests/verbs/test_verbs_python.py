@@ -273,6 +273,29 @@ def test_data_in_memory(apart: Path, kind: str) -> None:
     assert "<html" in attar.report("set")
 
 
+@pytest.mark.parametrize("changed", ["one example more", "another seed", "another share", "as made"])
+def test_what_the_set_may_have_learned_is_no_test_split(apart: Path, changed: str) -> None:
+    images, labels = arrays()
+    np.savez(apart / "here.npz", images=images, labels=labels)
+    attar.select("here.npz", method="random", ipc=4, out="set")
+    how: dict[str, Any] = {"another seed": {"split_seed": 1}, "another share": {"test_fraction": 0.4}}.get(changed, {})
+    if changed == "one example more":
+        np.savez(apart / "here.npz", images=np.concatenate([images, images[:1]]), labels=np.append(labels, labels[0]))
+    if changed == "as made":
+        assert attar.evaluate("set", nets=NET, seeds=1, epochs=1)
+        return
+    with pytest.raises(DataError, match="'here' has no test split, and what is held out .* give data with a test split"):
+        attar.evaluate("set", nets=NET, seeds=1, epochs=1, **how)
+    assert not attar.open("set").manifest["scores"] and "<html" in attar.report("set")
+
+
+def test_a_set_is_scored_by_splits_that_were_read_before(apart: Path) -> None:
+    images, labels = arrays()
+    np.savez(apart / "here.npz", images=images, labels=labels)
+    kept = attar.select("here.npz", method="random", ipc=2, size=6, out="set")
+    assert attar.evaluate(kept, real=attar.load("here.npz", size=6), nets=NET, seeds=1, epochs=1)[0]["rows"] == 4
+
+
 def test_data_that_went_away_are_told_with_the_remedy(apart: Path) -> None:
     images, labels = arrays()
     np.savez(apart / "here.npz", images=images, labels=labels)

@@ -55,6 +55,13 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asked, "measured", lambda: tables)
 
 
+def test_random_examples_of_another_protocol_do_not_stand_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [row("random", 0.6, 0.1), row("dc", 0.9, 5000, protocol="dc"), row("dm", 0.8, 200)]
+    monkeypatch.setattr(asked, "measured", lambda: {"fidelity": rows, "matching": [], "selection": []})
+    above = {r["method"]: r["above_random"] for r in asked.which()}
+    assert above["dc"] is None and above["dm"] == pytest.approx(0.2)
+
+
 def test_the_best_and_the_cheapest_near_it() -> None:
     found = asked.which()
     assert [(r["data"], r["method"], r["advice"]) for r in found] == [

@@ -49,7 +49,8 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
         minutes: Annotated[
             float | None,
             Parameter(
-                help="Stop after so many minutes at the best state by then (of idc, dream and idm the last one)."
+                help="Stop after so many minutes at the best state by then (of idc, dream, idm, datm, and ncfm with a sampler, "
+                "at the last one)."
             ),
         ] = None,
         quick: Annotated[
@@ -165,4 +166,6 @@ def _next(kept: Condensed, folder: str) -> str:
         return f"as COCO: attar export {folder} --format coco --to OUT"
     if not kept.labelled:
         return f"its images: attar export {folder} --format folder --to OUT"
-    return f"how good is it: attar evaluate {folder}"
+    made = kept.manifest["lineage"][0].get("data", {})
+    real = " --real LABELLED-DATA" if made.get("unlabelled") else ""  # a person labelled only what is kept
+    return f"how good is it: attar evaluate {folder}{real}"

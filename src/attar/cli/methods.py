@@ -65,10 +65,11 @@ def _which(name: str | None, json: bool) -> None:
     if json:
         return show.as_json({"measured": found, "quick": quick, "parts": kept})
     if found:
-        columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", ""]
+        columns = ["data", "ipc", "method", "accuracy", "above random", "made in", "steps", "published", "protocol", ""]
         show.table("A few images per class", columns, [_row(r) for r in found])
         show.lines(
-            "accuracy: mean over networks ± half its 95 % interval, standard protocol; steps: ours of the published number",
+            "accuracy: mean over networks ± half its 95 % interval; above random: by the same protocol",
+            "steps: ours of the published number",
             "a row with fewer steps than published is a short schedule and no repetition of the paper",
             "",
         )
@@ -104,7 +105,7 @@ def _part(r: dict[str, Any]) -> str:
 def _row(r: dict[str, Any]) -> list[str]:
     steps = f"{r['steps']:,} of {r['published_steps']:,}" if r["published_steps"] else ""
     published = "" if r["published"] is None else f"{r['published']:.3f}"
-    return [*_reached(r), steps, published, r["advice"]]
+    return [*_reached(r), steps, published, r["protocol"] or "", r["advice"]]
 
 
 def _short(r: dict[str, Any]) -> list[str]:

@@ -18,7 +18,17 @@ import torch
 from attar.condensed import Condensed
 from attar.errors import UsageError
 from attar.evaluate.bench import Bench
-from attar.evaluate.lessons import Offer, answered, beside_hard, fitting, full_lesson, offers, random_lesson, taught
+from attar.evaluate.lessons import (
+    Offer,
+    answered,
+    beside_hard,
+    fitting,
+    full_lesson,
+    offers,
+    random_lesson,
+    taught,
+    unseen,
+)
 from attar.evaluate.presets import resolve
 from attar.evaluate.protocol import Labels, Protocol
 from attar.evaluate.scores import baseline, score, told
@@ -79,13 +89,14 @@ def evaluate(
         protocol has one. Accuracies are fractions.
 
     Raises:
-        DataError: the set and the real data differ in shape or classes.
+        DataError: the set and the real data differ in shape or classes; the set may have learned from the test examples.
         Broken: a training broke, and shall not be told.
         UsageError: an unknown protocol or network, a setting out of range, a teacher whom nobody asks.
     """
     if seeds < 1:
         raise UsageError(f"seeds={seeds} trains no network; it must be at least 1")
     real = fitting(condensed, splits.train)
+    unseen(condensed, splits)
     built = [build(spec, channels=real.shape[0], size=real.shape[1:], classes=real.n_classes) for spec in nets]
     counts = torch.bincount(condensed.labels, minlength=real.n_classes).tolist()
     recipe = condensed.recipe

@@ -15,7 +15,7 @@ from attar.evaluate.baseline import random_examples
 from attar.evaluate.protocol import Labels
 from attar.evaluate.store import content
 from attar.evaluate.teacher import Teacher
-from attar.real.realset import RealSet
+from attar.real.realset import RealSet, Splits
 from attar.seeds import Seeds
 
 
@@ -127,6 +127,23 @@ def fitting(condensed: Condensed, real: RealSet) -> RealSet:
     space = condensed.manifest["preprocessing"]
     mean, std = tuple(space["mean"]), tuple(space["std"])
     return dataclasses.replace(real, mean=mean, std=std, whitening=condensed.whitening)
+
+
+def unseen(condensed: Condensed, splits: Splits) -> None:
+    """Refuses a test split that is held out of other data than the set was made from, which may have learned from it.
+
+    Data of the same fingerprint that are divided in the same way hold out the same examples.
+
+    Raises:
+        DataError: as said.
+    """
+    real = splits.train
+    if splits.held_out and real.fingerprint != condensed.manifest["source"]["fingerprint"]:
+        raise DataError(
+            f"'{real.name}' has no test split, and what is held out of it as one may be what the set was made from, because its "
+            "examples, or the way in which they are divided, are others than then; read the same data as then, or give data "
+            "with a test split of their own, as in --real path/to/data"
+        )
 
 
 def _distributions(condensed: Condensed) -> torch.Tensor:

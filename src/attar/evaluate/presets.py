@@ -3,7 +3,8 @@
 ``dc`` and ``dsa`` are the standard protocol of dataset condensation (Zhao, Mopuri and Bilen, "Dataset Condensation with
 Gradient Matching", ICLR 2021; Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML
 2021), which DM, CAFE, MTT, TESLA, DATM, IDM and DataDAM share: a fresh network for every seed, SGD with learning rate
-.01, momentum .9, weight decay 5e-4, shuffled batches of 256, cross entropy, test accuracy of the last epoch.
+.01, momentum .9, weight decay 5e-4, shuffled batches of 256, cross entropy, test accuracy of the last epoch. Some change a
+number: MTT, TESLA and DATM learn the rate with the images, DATM takes batches of 128, DataDAM 1800 epochs of batches of 64.
 
 Quirks of the official code that are kept, because published figures depend on them:
 

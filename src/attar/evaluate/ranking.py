@@ -31,7 +31,17 @@ from attar.errors import UsageError
 from attar.evaluate.arms import GRID, Tuned, arms, augments, parted, tuned
 from attar.evaluate.bench import Bench
 from attar.evaluate.evaluate import full_baseline
-from attar.evaluate.lessons import Lesson, Offer, answered, beside_hard, fitting, offers, random_lesson, taught
+from attar.evaluate.lessons import (
+    Lesson,
+    Offer,
+    answered,
+    beside_hard,
+    fitting,
+    offers,
+    random_lesson,
+    taught,
+    unseen,
+)
 from attar.evaluate.presets import RANKING, resolve
 from attar.evaluate.protocol import Protocol
 from attar.evaluate.robust import augmentation_robust_score, check, label_robust_score
@@ -85,6 +95,7 @@ def ranking(
         raise UsageError(f"seeds={seeds} trains no network; it must be at least 1")
     check(w=w, gamma=gamma)
     real = fitting(condensed, splits.train)
+    unseen(condensed, splits)
     built = [build(spec, channels=real.shape[0], size=real.shape[1:], classes=real.n_classes) for spec in nets]
     recipe, counts = condensed.recipe, torch.bincount(condensed.labels, minlength=real.n_classes).tolist()
     if protocol is None:

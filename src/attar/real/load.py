@@ -102,7 +102,7 @@ class _HoldOut:
             f"{whole.name} has no test split: {len(test)} of {len(whole)} examples are held out as one, "
             f"{how} (seed {self.seed}), {len(train)} remain"
         )
-        return Splits(train=train, open_test=lambda: test, notes=(*notes, note))
+        return Splits(train=train, open_test=lambda: test, notes=(*notes, note), held_out=True)
 
 
 @dataclass(frozen=True)

@@ -220,12 +220,14 @@ class Splits:
         open_val: reads the validation split; None where the source has none.
         open_test: reads the test split. Each is called once.
         notes: sentences to print (a held-out split, skipped files).
+        held_out: whether the test split is a part of what the source gave for training.
     """
 
     train: RealSet
     open_val: Callable[[], RealSet] | None = None
     open_test: Callable[[], RealSet]
     notes: tuple[str, ...] = ()
+    held_out: bool = False
 
     @cached_property
     def val(self) -> RealSet | None:

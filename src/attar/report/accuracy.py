@@ -84,8 +84,9 @@ def _lines(same: list[Score], *, kept: int, real: int | None, noun: str, synthet
     ordered = sorted(seen.items(), key=lambda item: (item[0] == "full", item[0] == "random"))
     for name, measure in ordered:
         label = wording.baseline(name, kept=kept, real=real, noun=noun)
-        own = measure.protocol if measure.protocol != same[0].protocol else ""
-        lines.append(Line(label + (f", protocol {own}" if own else ""), measure, "quiet"))
+        own = [f"protocol {measure.protocol}"] if measure.protocol not in ("", same[0].protocol) else []
+        own += [f"{measure.labels} labels"] if measure.labels not in ("", same[0].labels) else []
+        lines.append(Line(", ".join([label, *own]), measure, "quiet"))
     return tuple(lines)
 
 

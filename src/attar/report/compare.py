@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from attar.report import scale, svg, wording
 from attar.report.cross import across
-from attar.report.facts import text
+from attar.report.facts import Measure, text
 from attar.report.grid import RANDOM, Cell, Grid, Line, grids
 from attar.report.render import template
 
@@ -133,11 +133,25 @@ def _result(grid: Grid) -> tuple[Markup, str]:
     said = Markup("With {}, {} {}: <strong>{}</strong> accuracy with {}").format(
         grid.heads[at], line.name, rank, wording.together(m), grid.network
     )
-    random = [m for line, m in measured[at] if line.quiet and line.name == RANDOM]
+    random = [m for line, m in measured[at] if line.quiet and line.name.startswith(RANDOM)]
     if random:
         said += Markup("; random real examples reach {}").format(wording.together(random[0]))
-    close = [line.name for line, other in methods[1:] if wording.overlap(m, other)]
-    return said + ".", f"Not clearly ahead of {' and '.join(close)}: the intervals overlap." if close else ""
+    return said + ".", _doubt(m, methods[1:])
+
+
+def _doubt(best: Measure, others: Sequence[tuple[Line, Measure]]) -> str:
+    """What the best is not clearly ahead of, and that a single seed tells no spread."""
+    close = [line.name for line, m in others if _close(best, m)]
+    said = [f"Not clearly ahead of {' and '.join(close)}, by 95 % intervals over seeds."] if close else []
+    if others and 1 in (best.seeds, *(m.seeds for _, m in others)):
+        said.append("A single seed says nothing of the spread.")
+    return " ".join(said)
+
+
+def _close(best: Measure, other: Measure) -> bool:
+    """Whether the difference may be 0; where a spread is not known, whether what is known overlaps."""
+    apart = wording.difference(best, other)
+    return wording.overlap(best, other) if apart is None else apart[0] <= 0
 
 
 def _marked(cell: Cell | None) -> str:

@@ -70,7 +70,7 @@ class Measure:
     Args:
         mean, std: of the last epoch over seeds; a single seed has no spread.
         interval: (low, high) of the mean.
-        protocol: where it is told, as for a baseline that has one of its own.
+        protocol, labels: where they are told, as for a baseline that has ones of its own.
         each: one accuracy per seed.
         best: mean of the best epoch, where the protocol reports it.
     """
@@ -82,6 +82,7 @@ class Measure:
     seeds: int | None = None
     best: float | None = None
     protocol: str = ""
+    labels: str = ""
 
     @property
     def drawn(self) -> tuple[float, float]:
@@ -157,6 +158,7 @@ def measure(value: Any) -> Measure | None:
         seeds=seeds,
         best=number(facts.get("best_mean")),
         protocol=_or_empty(facts.get("protocol")),
+        labels=_or_empty(facts.get("labels")),
     )
 
 

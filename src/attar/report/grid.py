@@ -181,4 +181,6 @@ def _baseline(name: str, entries: list[Entry], sizes: Sequence[int]) -> Line:
         return Cell(max(near, key=lambda m: m.seeds or 0)) if near else None
 
     label = {"random": RANDOM, "full": "all real examples"}.get(name, name.replace("_", " "))
-    return Line(label, tuple(at(n) for n in sizes), quiet=True)
+    cells = tuple(at(n) for n in sizes)
+    own = {c.measure.labels for c in cells if c is not None and c.measure is not None} - {"", entries[0].score.labels}
+    return Line(", ".join([label, *(f"{labels} labels" for labels in sorted(own))]), cells, quiet=True)

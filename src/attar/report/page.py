@@ -60,6 +60,8 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
         "cost": cost(condensed, n_real, steps),
         "steps": steps,
         "provenance": provenance(condensed, steps),
+        "scorable": condensed.task != DETECTION and (condensed.bytes8 is None or condensed.labelled),
+        "items": _items(condensed),
         "code": _code(folder, condensed),
     }
     return template("page.html.j2", context)
@@ -103,6 +105,13 @@ def _line(condensed: Condensed, steps: Sequence[Step]) -> list[str]:
         c, h, w = condensed.bytes8.shape[1:]
         said.append(f"{h} × {w} pixels, {'grey' if c == 1 else 'colour'}")
     return said + [f"{s.verb} {s.named}".strip() + (f", seed {s.seed}" if s.seed else "") for s in steps]
+
+
+def _items(condensed: Condensed) -> str:
+    """What a set as a torch dataset holds."""
+    if condensed.task == DETECTION:
+        return "(image, objects)"
+    return "(image, label)" if condensed.labelled else "(image, -1), as no example has a label"
 
 
 def _code(folder: str, condensed: Condensed) -> str:

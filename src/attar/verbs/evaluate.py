@@ -80,6 +80,7 @@ def evaluate(
     _, compute = divide(settings, (Data, Compute))
     read = {k: v for k, v in settings.items() if not hasattr(compute, k)}
     kept, splits = opened(condensed, real, read, progress or usual())
+    _ = kept.labels  # of a set without any, that sentence
     ranked, base = divided(protocol, random)
     score, beside = (
         (ranking, {})
@@ -169,8 +170,8 @@ def opened(
     """The small set and its real data.
 
     Args:
-        read: settings of :class:`Data`; those left out are as when the set was made. A whitened set brings its own
-            transform, so that none is fitted again.
+        read: settings of :class:`Data`; those left out are as when the set was made, but that a set with labels is scored by
+            data with labels. A whitened set brings its own transform, so that none is fitted again.
     """
     if isinstance(condensed, (str, Path)) and str(condensed).endswith((".pt", ".pth")):
         if real is None:
@@ -183,9 +184,13 @@ def opened(
         raise UsageError(
             f"the images of this set are {made}, and so are those that it is compared with and tested on; leave zca out"
         )
-    _ = kept.labels  # of a set without any, that sentence
     first = kept.manifest["lineage"][0]
-    arguments = divide({**_read_as(first, kept.path), **read}, (Data,))[0].arguments()
+    told = _read_as(first, kept.path)
+    foreign = {"unlabelled"} if kept.labelled else set()  # of a person's labels; those to score by have to be in the data
+    if isinstance(real, (Splits, RealSet)):
+        foreign = {"size", "unlabelled"}  # it is read already
+    told = {k: v for k, v in told.items() if k not in foreign}
+    arguments = divide({**told, **read}, (Data,))[0].arguments()
     if real is not None:
         return kept, load(real, progress=progress, **arguments)
     if first.get("source") is None:

@@ -37,6 +37,8 @@ def report(folder: Condensed | str | Path, *, out: str | Path | None = None, rea
         if real is not None:
             raise
         examples = None
+    if real is None and examples is not None and tuple(examples.class_names) != kept.class_names:
+        examples = None  # as where a person gave the labels
     html = page.render(kept, real=examples)
     if out is not None:
         atomic.write_bytes(Path(out), html.encode())

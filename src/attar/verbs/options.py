@@ -49,7 +49,7 @@ class Course:
     seed: int = 0
     "Seed of the run."
     minutes: float | None = None
-    "Stop after so many minutes at the best state by then (at the last where losses do not compare: idc, dream, idm, datm)."
+    "Stop after so many minutes at the best state by then (the last of idc, dream, idm, datm, and of ncfm with a sampler)."
     save_every: float = 30.0
     "Seconds between two saves."
 

@@ -25,7 +25,8 @@ def which(name: str | None = None) -> list[dict[str, Any]]:
         name: only the rows of one method.
 
     Returns:
-        data, ipc, method, accuracy, interval, above_random (None where random was not measured), make_seconds, steps,
+        data, ipc, method, protocol, accuracy, interval, above_random (None where random was not measured by that protocol),
+        make_seconds, steps,
         published_steps, published, and ``advice``: ``best``, ``best for its price`` (the cheapest within a point of the
         best) or an empty string.
 
@@ -84,8 +85,14 @@ def parts(name: str | None = None) -> list[dict[str, Any]]:
 
 
 def _cells(rows: list[dict[str, Any]], size: str) -> Iterator[list[dict[str, Any]]]:
-    """The rows of one data set and one size, best first, with how far each is above random examples."""
+    """The rows of one data set and one size, best first, with how far each is above random examples by the same protocol."""
     for shared in dict.fromkeys((r["data"], r[size]) for r in rows):
         cell = sorted((r for r in rows if (r["data"], r[size]) == shared), key=lambda r: -r["accuracy"])
-        random = next((r["accuracy"] for r in cell if r["method"] == "random"), None)
-        yield [{**r, "above_random": None if random is None else r["accuracy"] - random} for r in cell]
+        random = {r.get("protocol"): r["accuracy"] for r in cell if r["method"] == "random"}
+        yield [{**r, "above_random": _above(r, random)} for r in cell]
+
+
+def _above(row: dict[str, Any], random: dict[str | None, float]) -> float | None:
+    """How far a row is above the random examples of its protocol; None where these were not measured."""
+    beside = random.get(row.get("protocol"))
+    return None if beside is None else row["accuracy"] - beside
