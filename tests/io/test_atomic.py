@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -277,8 +279,19 @@ def test_a_process_is_alive_until_it_ends() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell start times")
 def test_a_reused_process_id_is_not_the_owner() -> None:
-    pid, started = atomic.owner().split("-")
+    pid, started, _place = atomic.owner().split("-")
     assert not atomic.alive(f"{pid}-{int(started) + 1}")
+
+
+def test_what_another_machine_writes_is_left_to_it_until_it_is_stale(tmp_path: Path) -> None:
+    for name in ("fresh", "stale"):
+        (tmp_path / f"{name}.attar-tmp-{_dead()}-h00000000-3" / "in").mkdir(parents=True)
+    (tmp_path / f"mine.attar-tmp-{_dead()}-{atomic.place()}-4").mkdir()
+    for item in (*tmp_path.glob("stale*/in"), *tmp_path.glob("stale*")):
+        os.utime(item, (0, time.time() - atomic.STALE - 9))
+    assert atomic.sweep(tmp_path) == 2
+    assert [p.name.partition(".")[0] for p in tmp_path.iterdir()] == ["fresh"]
+    assert atomic.place() == atomic.owner().split("-")[2] and re.fullmatch("h[0-9a-f]{8}", atomic.place())
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell states")
@@ -369,7 +382,7 @@ def test_file_systems_that_cannot_sync_folders_are_served(
     ],
 )
 def test_a_refusal_is_one_sentence_with_the_remedy(tmp_path: Path, number: int, remedy: str) -> None:
-    with pytest.raises(ResourceError) as caught, atomic.named(tmp_path / "set.attar-tmp-12-34" / "a"):
+    with pytest.raises(ResourceError) as caught, atomic.named(atomic.temporary(tmp_path / "set") / "a"):
         raise OSError(number, os.strerror(number))
     assert caught.value.exit_code == 4
     assert str(caught.value).startswith(f"writing {tmp_path}/set/a failed: ") and remedy in str(caught.value)

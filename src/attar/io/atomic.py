@@ -5,8 +5,9 @@ its place and renamed (or exchanged with the old one) in one step. Not promised:
 fsync, and a one-step exchange of folders where the system has none (then the old folder stands beside under a name with
 ``.attar-old-`` for an instant, and :func:`recover` puts it back).
 
-Temporary names carry the owner's process id and start time, so that :func:`sweep` deletes only what a dead process left;
-whoever writes a file or folder anew sweeps what died on the way to it. Every creation, write, fsync, rename and removal
+Temporary names carry the owner's process id, start time and machine, so that :func:`sweep` deletes only what a dead process
+left; what another machine or container left counts as alive until nothing in it has changed for a day. Whoever writes a file
+or folder anew sweeps what died on the way to it. Every creation, write, fsync, rename and removal
 passes through :data:`fault`, where the tests kill the process.
 """
 
@@ -15,13 +16,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import functools
+import hashlib
 import io
 import itertools
 import json
 import os
 import re
 import shutil
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +38,8 @@ fault: Callable[[str, Path], None] | None = None
 """Called before each create, write, fsync, rename and remove, with that word and a path; tests set it."""
 
 TEMPORARY, OLD = ".attar-tmp-", ".attar-old-"
+STALE = 86_400.0
+"""Seconds without a change after which what another machine wrote counts as left."""
 _COUNT = itertools.count()
 _AT_FDCWD, _EXCHANGE = -100, 2
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
@@ -45,8 +52,18 @@ def point(what: str, path: Path) -> None:
 
 
 def owner() -> str:
-    """This process as ``pid-starttime``; start times tell a reused process id apart."""
-    return f"{os.getpid()}-{start_time(os.getpid())}"
+    """This process as ``pid-starttime-place``; start times tell a reused process id apart."""
+    return f"{os.getpid()}-{start_time(os.getpid())}-{place()}"
+
+
+@functools.cache
+def place() -> str:
+    """Where process ids mean what they mean here, a machine or a container: ``h`` and eight hexadecimal digits."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return "h" + hashlib.blake2b(f"{socket.gethostname()} {space}".encode(), digest_size=4).hexdigest()
 
 
 def start_time(pid: int) -> int:
@@ -54,12 +71,18 @@ def start_time(pid: int) -> int:
     return _process(pid)[1]
 
 
-def alive(who: str) -> bool:
-    """Whether the process of an :func:`owner` mark (and what else follows it in a temporary name) still runs."""
+def alive(who: str, path: Path | None = None) -> bool:
+    """Whether the process of an :func:`owner` mark (and what else follows it in a temporary name) still runs.
+
+    Args:
+        path: what it writes, which tells it where the process is out of sight, on another machine or in a container.
+    """
     try:
         pid, started = (int(x) for x in who.split("-")[:2])
     except ValueError:
         return False
+    if any(part.startswith("h") and part != place() for part in who.split("-")[2:3]):
+        return path is None or time.time() - _touched(path) < STALE
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -68,6 +91,15 @@ def alive(who: str) -> bool:
         pass
     state, found = _process(pid)
     return state == "?" or (state not in "ZX" and started == found)
+
+
+def _touched(path: Path) -> float:
+    """When a file or anything in a folder was changed last, in seconds since 1970; 0 where it is gone."""
+    times = [0.0]
+    for item in (path, *path.rglob("*")):
+        with contextlib.suppress(OSError):
+            times.append(item.lstat().st_mtime)
+    return max(times)
 
 
 def _process(pid: int) -> tuple[str, int]:
@@ -99,7 +131,7 @@ def refused(e: OSError, path: Path, doing: str = "writing") -> AttarError:
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }
     why = remedies.get(e.errno or 0, f"the system says: {e.strerror or e}; check the path and the disk")
-    shown = re.sub(re.escape(TEMPORARY) + r"[0-9-]+", "", str(path))  # people know the final name
+    shown = re.sub(re.escape(TEMPORARY) + r"[0-9]+-[0-9]+(-h[0-9a-f]{8})?(-[0-9]+)?", "", str(path))  # people know the final name
     return ResourceError(f"{doing} {shown} failed: {why}; nothing was lost")
 
 
@@ -340,4 +372,4 @@ def _left(parent: Path, prefix: str, mark: str) -> list[Path]:
         return []
     with named(parent, "reading"):
         names = sorted(p.name for p in parent.iterdir() if p.name.startswith(prefix) and mark in p.name)
-    return [parent / name for name in names if not alive(name.rsplit(mark, 1)[1])]
+    return [parent / name for name in names if not alive(name.rsplit(mark, 1)[1], parent / name)]
