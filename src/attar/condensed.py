@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch.nn.functional import adaptive_avg_pool2d
 from torch.utils.data import Dataset
 
 from attar import card, judged, rowfile
@@ -35,6 +36,9 @@ MADE = {DATA, EXACT, "preview.png", "README.md"}
 
 AROUND = {"image", whitening.MEAN, whitening.MATRIX}
 """Exact tensors that are no labels."""
+
+SIDE = 128
+"""Pixels of the longer side above which the preview shows a picture smaller."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -374,9 +378,19 @@ def preview(bytes8: torch.Tensor, labels: torch.Tensor, *, per_class: int = 10, 
 
     uint8 [M, C, H, W] -> uint8 [C, H', W'].
     """
-    rows = [bytes8[labels == k][:per_class] for k in labels.unique().tolist()[:classes]]
+    rows = [_shrunk(bytes8[labels == k][:per_class]) for k in labels.unique().tolist()[:classes]]
     rows = [torch.cat(rows)] if all(len(row) == 1 for row in rows) else rows
     return png.grid(rows, scale=max(1, 64 // bytes8.shape[-1]), gap=2)
+
+
+def _shrunk(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures of at most SIDE pixels a side, by the means of areas; smaller ones as they are."""
+    h, w = pictures.shape[-2:]
+    by = -(-max(h, w) // SIDE)
+    if by == 1:
+        return pictures
+    small = [adaptive_avg_pool2d(p.to(torch.float32), (max(1, h // by), max(1, w // by))) for p in pictures]
+    return torch.stack(small).round().to(torch.uint8)
 
 
 def open_condensed(folder: Path | str) -> Condensed:
@@ -388,7 +402,17 @@ def open_condensed(folder: Path | str) -> Condensed:
     """
     folder = Path(folder)
     atomic.recover(folder)
-    manifest = read_manifest(folder)
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            return _opened(folder, manifest)
+        except DataError:
+            if read_manifest(folder) == manifest:  # else a writer exchanged the folder meanwhile
+                raise
+
+
+def _opened(folder: Path, manifest: dict[str, Any]) -> Condensed:
+    """What a folder holds, held against its manifest."""
     contents = {name: _checked(folder, name, facts) for name, facts in manifest["files"].items()}
     table, bytes8 = rowfile.decode(contents[DATA], folder / DATA)
     exact = tensors.decode(contents[EXACT], folder / EXACT) if EXACT in contents else {}

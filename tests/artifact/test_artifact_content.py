@@ -13,7 +13,7 @@ import torch
 
 import attar
 from attar import manifest
-from attar.condensed import Condensed, condense
+from attar.condensed import Condensed, condense, preview
 from attar.errors import DataError, UsageError
 from attar.io import tensors
 from attar.method import Rows
@@ -208,3 +208,13 @@ def test_what_a_user_adds_to_a_folder_stays_when_scores_are_written(subset: Path
     assert "notes/mine.txt" not in attar.verify(out)["files"]
     with pytest.raises(UsageError, match="exists already"):
         kept.save(out)
+
+
+def test_the_preview_of_large_pictures_stays_small() -> None:
+    large = torch.arange(2 * 3 * 600 * 300).reshape(2, 3, 600, 300).remainder(256).to(torch.uint8)
+    large[0] = 200
+    sheet = preview(large, torch.tensor([0, 1]))
+    assert sheet.shape == (3, 2 + 120 + 2, 2 * (2 + 60) + 2)
+    assert (sheet[:, 2:122, 2:62] == 200).all()
+    small = torch.full((1, 1, 128, 100), 9, dtype=torch.uint8)
+    assert torch.equal(preview(small, torch.tensor([0]))[:, 2:-2, 2:-2], small[0])

@@ -136,7 +136,10 @@ def test_long_work_says_beforehand_how_long_it_takes(say: Say, monkeypatch: pyte
     )
     assert say(*words, "--out", "a", "--json").err == ""  # done already
     assert say(*words, "--out", "b", "--quick").err == "attar: up to about 25 min on this machine\n"
-    assert say(*words, "--out", "c", "--minutes", 5).err == ""
+    first = "for shared trainings, which come first and which --minutes does not stop"
+    said = say(*words, "--out", "c", "--minutes", 5, "--quick").err
+    assert said == f"attar: up to about 25 min on this machine {first}\n"
+    assert say("select", "digits", "--out", "r", "--minutes", 5).err == ""
     monkeypatch.setattr(making, "seconds", lambda flops, how: 59.0)
     assert say(*words, "--out", "d").err == ""
 
@@ -282,3 +285,14 @@ def test_only_flags_are_taken_for_settings() -> None:
     assert words.value(["--method=dc", "--out", "x"], "--method", "dm") == "dc"
     assert words.value(["--out", "--method", "dc"], "--method", "dm") == "dc"
     assert words.value(["select", "--method"], "--method", "dm") == "dm"
+
+
+def test_the_folder_that_one_stands_in_gets_a_sentence(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    for out in (".", ".."):
+        said = say("select", "digits", "--method", "random", "--out", out)
+        assert said.code == 2 and "exists already; choose another --out" in said.err and "Traceback" not in said.err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in"]

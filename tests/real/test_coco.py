@@ -243,3 +243,9 @@ def test_real_sets(data, name, n, objects) -> None:
     assert len(splits.train) == n
     assert objects_of(splits.train.table).category.bincount().tolist() == objects
     assert Path(splits.train.source["images"]).name == "images"
+
+
+def test_what_is_no_json_number_is_refused_before_any_work(tmp_path) -> None:
+    made = {**makers.plain(), "info": {"version": float("nan")}}
+    with pytest.raises(DataError, match="not valid JSON .NaN is no JSON number."):
+        load(makers.write(tmp_path / "p", train=made, test=makers.plain()))

@@ -33,6 +33,17 @@ def test_lists_and_structs_are_carried_unchanged(tmp_path):
         assert splits.train.table.column_names == ["label", "tags", "box", "when", "kind"]
 
 
+def test_categories_of_several_files_are_united(tmp_path):
+    for name, kinds in (("a", ["u", "v"]), ("b", ["w", "v"])):
+        kind = pa.array(kinds * 5).dictionary_encode()
+        write_parquet(tmp_path / f"train-{name}.parquet", pictures(10, seed=ord(name)), [0, 1] * 5, kind=kind)
+    for _ in range(2):  # decoded, then from the cache
+        splits = load(tmp_path)
+        both = {**dict(zip(splits.train.ids.tolist(), splits.train.table["kind"].to_pylist()))}
+        both |= dict(zip(splits.test.ids.tolist(), splits.test.table["kind"].to_pylist()))
+        assert [both[i] for i in range(20)] == ["u", "v"] * 5 + ["w", "v"] * 5
+
+
 def test_the_label_column_is_called_label_and_the_image_stays_out(tmp_path):
     import pyarrow.parquet as pq
 

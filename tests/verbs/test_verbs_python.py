@@ -21,6 +21,7 @@ from attar.distill.dm import DM
 from attar.errors import DataError, UsageError
 from attar.evaluate import evaluate as scoring
 from attar.execute import crew, plan
+from attar.execute.checkpoint import Checkpoint
 from attar.manifest import encode, read_manifest
 from attar.method import Method, Rows
 from attar.optim import Opt
@@ -284,9 +285,28 @@ def test_what_the_set_may_have_learned_is_no_test_split(apart: Path, changed: st
     if changed == "as made":
         assert attar.evaluate("set", nets=NET, seeds=1, epochs=1)
         return
-    with pytest.raises(DataError, match="'here' has no test split, and what is held out .* give data with a test split"):
+    with pytest.raises(
+        DataError, match="'here' has no test split, and what is held out .* give data with a test split"
+    ):
         attar.evaluate("set", nets=NET, seeds=1, epochs=1, **how)
     assert not attar.open("set").manifest["scores"] and "<html" in attar.report("set")
+
+
+def test_a_finished_set_of_another_precision_is_not_handed_back(apart: Path) -> None:
+    how: dict[str, Any] = {"method": "dm", "ipc": 1, **TINY, "out": "set"}
+    made = attar.distill("digits", **how)
+    assert same(attar.distill("digits", **how, dtype="float32", threads=2), made)
+    with pytest.raises(UsageError, match="was made with other settings"):
+        attar.distill("digits", **how, dtype="bfloat16")
+
+
+def test_another_run_in_the_same_place_is_refused_before_its_resources_are_made(
+    apart: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Checkpoint(apart / "set.attar-run").claim({"method": "mtt"})
+    monkeypatch.setattr("attar.verbs.make.gather", lambda *_args, **_how: pytest.fail("made resources"))
+    with pytest.raises(UsageError, match="holds an unfinished run with other settings"):
+        attar.select("digits", method="el2n", ipc=1, out="set")
 
 
 def test_a_set_is_scored_by_splits_that_were_read_before(apart: Path) -> None:

@@ -111,12 +111,14 @@ def replaced(settings: T, instead: Mapping[str, Any]) -> T:
 
 
 def forewarn(job: Job, real: RealSet, how: Plan, *, quick: bool = False) -> None:
-    """Says on stderr how long the work takes, shared trainings included, where that is a minute or more and not limited."""
-    flops = job.flops(real)
-    took = seconds(flops, how) if flops > MUCH and job.minutes is None else 0.0
+    """Says on stderr how long the work takes where that is a minute or more: shared trainings, and the method if not limited."""
+    limited = job.minutes is not None
+    flops = job.shared_flops(real) if limited else job.flops(real)
+    took = seconds(flops, how) if flops > MUCH else 0.0
     if took >= LONG:
         shorter = "; --quick takes a short schedule" if type(job.method).quick and not quick else ""
-        show.aside(f"up to {show.about(took)} on this machine{shorter}")
+        first = " for shared trainings, which come first and which --minutes does not stop" if limited else ""
+        show.aside(f"up to {show.about(took)} on this machine{first}{shorter}")
 
 
 def _show_estimate(found: dict[str, Any], as_json: bool) -> None:

@@ -131,7 +131,9 @@ def refused(e: OSError, path: Path, doing: str = "writing") -> AttarError:
         errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     }
     why = remedies.get(e.errno or 0, f"the system says: {e.strerror or e}; check the path and the disk")
-    shown = re.sub(re.escape(TEMPORARY) + r"[0-9]+-[0-9]+(-h[0-9a-f]{8})?(-[0-9]+)?", "", str(path))  # people know the final name
+    shown = re.sub(
+        re.escape(TEMPORARY) + r"[0-9]+-[0-9]+(-h[0-9a-f]{8})?(-[0-9]+)?", "", str(path)
+    )  # people know the final name
     return ResourceError(f"{doing} {shown} failed: {why}; nothing was lost")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 from PIL import ExifTags, Image
@@ -254,7 +254,7 @@ def _json(path: Path) -> dict[str, Any]:
     with atomic.named(path, "reading"):
         data = path.read_bytes()
     try:
-        page = json.loads(data)
+        page = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as e:
         raise DataError(f"{path} is not valid JSON ({e}); restore it, or export the annotations again") from e
     if HALF.search(data):
@@ -264,6 +264,10 @@ def _json(path: Path) -> dict[str, Any]:
     if lacks:
         raise DataError(f"{path} lacks the list {lacks[0]}; COCO annotations have images, annotations and categories")
     return page
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _whole(path: Path, page: Any) -> None:

@@ -101,8 +101,9 @@ def build(
 def save(entry: Entry, folder: Path, about: dict[str, Any]) -> None:
     """Writes everything but the pixels, which are in ``folder`` already; the page comes last."""
     out = io.BytesIO()
-    with pa.ipc.new_file(out, entry.table.schema) as writer:
-        writer.write_table(entry.table)
+    table = entry.table.unify_dictionaries()  # categories of several files, of which the format holds one list
+    with pa.ipc.new_file(out, table.schema) as writer:
+        writer.write_table(table)
     files = {COLUMNS: out.getvalue(), INDEX: tensors.encode({"rows": entry.rows, "sums": entry.sums})}
     for name, data in files.items():
         atomic.write_new(folder / name, data)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from attar.card import CLASSIFIED
 from attar.condensed import Condensed
 from attar.real.objects import DETECTION
 from attar.real.realset import RealSet
@@ -60,7 +61,7 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
         "cost": cost(condensed, n_real, steps),
         "steps": steps,
         "provenance": provenance(condensed, steps),
-        "scorable": condensed.task != DETECTION and (condensed.bytes8 is None or condensed.labelled),
+        "scorable": condensed.labelled and condensed.task in ("", CLASSIFIED),
         "items": _items(condensed),
         "code": _code(folder, condensed),
     }

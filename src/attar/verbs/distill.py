@@ -111,6 +111,11 @@ def scheduled(method: str | Method, settings: dict[str, Any], *, quick: bool, pr
     return {**ahead(registry.find(method), settings, quick=quick, preset=preset), **settings}
 
 
+def _named(out: Path) -> Path:
+    """A path with a name of its own, which ``.`` and ``..`` are not."""
+    return out if out.name not in ("", "..") else out.resolve()
+
+
 def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Job:
     """Sorts keywords into the settings of the method, the budget, the data and the computation."""
     if isinstance(method, Method):
@@ -127,6 +132,6 @@ def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None,
         amount=amount,
         data=data,
         compute=compute,
-        out=Path(out).expanduser() if out is not None else None,
+        out=_named(Path(out).expanduser()) if out is not None else None,
         **vars(course),
     )

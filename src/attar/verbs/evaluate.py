@@ -186,7 +186,9 @@ def opened(
         )
     first = kept.manifest["lineage"][0]
     told = _read_as(first, kept.path)
-    foreign = {"unlabelled"} if kept.labelled else set()  # of a person's labels; those to score by have to be in the data
+    foreign = (
+        {"unlabelled"} if kept.labelled else set()
+    )  # of a person's labels; those to score by have to be in the data
     if isinstance(real, (Splits, RealSet)):
         foreign = {"size", "unlabelled"}  # it is read already
     told = {k: v for k, v in told.items() if k not in foreign}

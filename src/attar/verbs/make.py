@@ -7,7 +7,7 @@ import dataclasses
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Job:
                 f"method '{self.name}' keeps pixels and normalises their channels itself, so its images cannot be whitened; "
                 "leave zca out, or take a method that learns in the normalised space, as mtt or dm"
             )
-        for name, value in [*vars(self.method).items(), ("save_every", self.save_every)]:
+        for name, value in [*vars(self.method).items(), *vars(self.data).items(), ("save_every", self.save_every)]:
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"{name}={value} is not a finite number")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
@@ -131,8 +131,12 @@ class Job:
         """Floating-point operations of the whole job, resources included."""
         largest = max(self.budgets, key=lambda b: b.total(real.sizes or [len(real)], real.example_bytes))
         own = self.method.cost(real, largest).flops_per_step * max(1, self.method.length(real))
+        return own + self.shared_flops(real)
+
+    def shared_flops(self, real: RealSet) -> float:
+        """Those of the resources, as experts, which no time limit bounds."""
         shared = (*needed(self.method), *((ZCA(),) if self.data.zca else ()))
-        return own + sum(r.cost(real).flops_per_step * r.length(real) for r in shared)
+        return sum(r.cost(real).flops_per_step * r.length(real) for r in shared)
 
     def plan(self, real: RealSet) -> Plan:
         """The plan of the unfinished run where there is one, else a new one; what the user gives wins."""
@@ -202,11 +206,18 @@ def _finished(job: Job, real: RealSet) -> list[Condensed]:
     """The folders that a finished run of the same command left."""
     wanted = key(job.identity(real))
     done = [open_condensed(folder) for folder in job.folders]
-    if any(c.manifest["lineage"][-1].get("identity") != wanted for c in done):
-        raise UsageError(
-            f"{job.out} exists already and was made with other settings; choose another --out, or remove it"
-        )
+    for last in (c.manifest["lineage"][-1] for c in done):
+        if last.get("identity") != wanted or _computed_otherwise(last.get("plan", {}), job.compute):
+            raise UsageError(
+                f"{job.out} exists already and was made with other settings; choose another --out, or remove it"
+            )
     return done
+
+
+def _computed_otherwise(plan: Mapping[str, Any], asked: Compute) -> bool:
+    """Whether another precision or device is asked for than that of a plan; threads and compiling change the last bits alone."""
+    pairs = ((plan.get("dtype"), asked.dtype), (plan.get("device"), asked.device))
+    return any(now is not None and now != then for then, now in pairs)
 
 
 def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
@@ -217,9 +228,11 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
         )
     memory.require(job.cost(real).memory, f"{job.name} at {job.budgets[-1]}")
     how = job.plan(real)
+    folder = job.running if job.out is not None else None
+    if folder is not None:  # before hours of shared trainings, not after them
+        Checkpoint(folder).claim({**job.identity(real), "plan": how.facts()})
     if job.forewarn is not None:
         job.forewarn(job, real, how)
-    folder = job.running if job.out is not None else None
     res = gather(job.method, real, seed=job.seed, plan=how, progress=progress)
     outcome = run(
         job.method,
