@@ -247,6 +247,25 @@ def test_methods_that_look_at_something_else_are_refused() -> None:
         by_gradients("craig", Small(), Pairs(), Budget(rows=4), head="neck")
 
 
+class Branched(Small):
+    """A network whose last linear layer is called in training alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extra = nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = super().forward(x)
+        return z + self.extra(self.body(self.first(x))) if self.training else z
+
+
+def test_a_layer_that_gives_no_logits_is_refused() -> None:
+    for model, head in ((Branched(), None), (Small(), "first")):
+        with pytest.raises(UsageError, match=r"do not come from the layer Linear.* name the one that they come from as head"):
+            by_gradients("craig", model, Pairs(), Budget(rows=4), head=head)(0)
+    assert len(by_gradients("craig", Branched(), Pairs(), Budget(rows=4), head="head")(0).ids) == 4
+
+
 def test_a_label_without_a_logit_is_named() -> None:
     data = Pairs()
     data.y[3] = 2

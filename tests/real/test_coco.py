@@ -247,5 +247,5 @@ def test_real_sets(data, name, n, objects) -> None:
 
 def test_what_is_no_json_number_is_refused_before_any_work(tmp_path) -> None:
     made = {**makers.plain(), "info": {"version": float("nan")}}
-    with pytest.raises(DataError, match="not valid JSON .NaN is no JSON number."):
+    with pytest.raises(DataError, match=r"not valid JSON .NaN is no JSON number\."):
         load(makers.write(tmp_path / "p", train=made, test=makers.plain()))

@@ -286,7 +286,7 @@ def test_what_the_set_may_have_learned_is_no_test_split(apart: Path, changed: st
         assert attar.evaluate("set", nets=NET, seeds=1, epochs=1)
         return
     with pytest.raises(
-        DataError, match="'here' has no test split, and what is held out .* give data with a test split"
+        DataError, match=r"'here' has no test split, and what is held out .* give data with a test split"
     ):
         attar.evaluate("set", nets=NET, seeds=1, epochs=1, **how)
     assert not attar.open("set").manifest["scores"] and "<html" in attar.report("set")

@@ -108,12 +108,22 @@ def linear(model: nn.Module, head: str | None) -> nn.Linear:
 
 @torch.no_grad()
 def seen(model: nn.Module, layer: nn.Linear, dataset: Any, batch: int) -> tuple[torch.Tensor, ...]:
-    """What a model makes of all examples: logits [N, K], what its last layer sees [N, D], labels int64 [N]; on the CPU."""
+    """What a model makes of all examples: logits [N, K], what its last layer sees [N, D], labels int64 [N]; on the CPU.
+
+    Raises:
+        UsageError: the layer is not called with [B, D], or does not give as many numbers as there are logits.
+    """
     device = layer.weight.device
     found: list[list[torch.Tensor]] = [[], [], []]
     with evaluated(model), tapped(layer) as inputs:
         for x, y, *_ in DataLoader(dataset, batch_size=batch, generator=torch.Generator()):
-            values = model(x.to(device)), inputs.pop(), y
+            z = model(x.to(device))
+            if not inputs or inputs[-1].ndim != 2 or z.shape[1:] != (layer.out_features,):
+                raise UsageError(
+                    f"the logits of {type(model).__name__} do not come from the layer {layer} that is looked at, in evaluation "
+                    "mode; name the one that they come from as head"
+                )
+            values = z, inputs.pop(), y
             for part, value in zip(found, values):
                 part.append(value.cpu())
     logits, hidden, labels = (torch.cat(part) for part in found)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from attar.errors import DataError, UsageError
 from attar.scale import census, rules
@@ -80,7 +81,8 @@ class EL2N:
         if len(work.classes) < 2:
             raise DataError(f"el2n needs at least two classes, but all labels are '{work.classes[0]}'")
         scale = standard(work)
-        inverse = np.linalg.inv(curvature(work, scale) + self.ridge * np.eye(work.job.width + 1))  # [D + 1, D + 1]
+        with threadpool_limits(1):  # as workers: the same bits whatever the cores
+            inverse = np.linalg.inv(curvature(work, scale) + self.ridge * np.eye(work.job.width + 1))  # [D + 1, D + 1]
         began, head, ahead, t = self._begun(work)
         for epoch in range(began, self.epochs + 1):
             stage.share(step(epoch), {"head": head, "ahead": ahead, "t": np.array([t]), **scale})
@@ -89,7 +91,8 @@ class EL2N:
                 work.parts.drop(step(epoch - 1))  # its errors are in those of this epoch
             if epoch < self.epochs:
                 found = sum(work.parts.one(step(epoch), u, "gradient") for u in range(stage.pieces))
-                after = ahead - 2 * inverse @ found / work.job.rows
+                with threadpool_limits(1):
+                    after = ahead - 2 * inverse @ found / work.job.rows
                 faster = (1 + (1 + 4 * t * t) ** 0.5) / 2
                 ahead = after + (t - 1) / faster * (after - head)
                 head, t = after, faster

@@ -2,7 +2,7 @@
 
 A choice is a few numbers a group; whether a row is kept follows from them and its own id, class and score. Rows of equal
 score are ordered by the hash of their ids, so that no shard is preferred; elsewhere the choice is that of the rules of the
-same names in :mod:`attar.select.rules`.
+same names in :mod:`attar.select.rules`, but for what chance decides, whose seeds are others.
 """
 
 from __future__ import annotations

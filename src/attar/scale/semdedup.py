@@ -4,7 +4,7 @@ web-scale through semantic deduplication, 2023, arXiv 2303.09540.
 Rows that mean the same are in the same cluster: cut the rows into clusters, and compare only inside of them, but all pairs.
 Walk through a cluster from one end of the ranking by distance to its centre; a row that is too like one before it goes.
 
-    m_j = max over i before j of <x_i, x_j>  (unit vectors);    score_j = 1 - m_j;    keep j where score_j >= threshold
+    m_j = max over i before j of <x_i, x_j>  (unit vectors);    score_j = 1 - m_j;    keep j where m_j <= threshold
 
 With a budget in place of a threshold the k highest scores are kept: the threshold that leaves k.
 
@@ -37,7 +37,7 @@ from attar.scale.work import Job, Work
 
 TILE = 1024
 """Rows that are compared with as many others at once."""
-ENDS = ("far", "near", "random")
+STAYS = ("hard", "easy", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,19 +45,19 @@ class SemDeDup:
     """Drops rows whose features are nearly those of another row. ``score`` is 1 - the largest cosine to an earlier row.
 
     Example:
-        >>> attar.select("shards/", method="semdedup", threshold=0.05, memory="2GB", on="local", out="kept")
+        >>> attar.select("shards/", method="semdedup", threshold=0.95, memory="2GB", on="local", out="kept")
     """
 
     threshold: float | None = None
-    "Keep rows whose cosine to every earlier one of the cluster is at most 1 - threshold; left out, the budget decides."
+    "Cosine similarity to an earlier row of the cluster above which a row goes; left out, the budget decides."
     clusters: int = 0
     "Clusters; 0 for the square root of the number of rows."
     sample: int = 64
     "Rows per cluster that find the centres."
     rounds: int = 10
     "Rounds of k-means."
-    first: str = "far"
-    "Which of two alike rows stays: far (from the centre), near (to it) or random."
+    stays: str = "hard"
+    "Which of some duplicates stays: hard (far from the centre), easy (near to it) or random."
 
     features: ClassVar[bool] = True
     labels: ClassVar[bool] = False
@@ -67,12 +67,12 @@ class SemDeDup:
     tasks: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 <= self.threshold <= 2:
-            raise UsageError(f"threshold={self.threshold} is not in [0, 2]; try 0.05")
+        if self.threshold is not None and not -1 <= self.threshold <= 1:
+            raise UsageError(f"threshold={self.threshold} is not a cosine in [-1, 1]; try 0.95")
         if self.clusters < 0 or self.sample < 1 or self.rounds < 0:
             raise UsageError("clusters and rounds must not be negative, and sample at least 1")
-        if self.first not in ENDS:
-            raise UsageError(f"first '{self.first}' is unknown; {nearest(self.first, ENDS)}")
+        if self.stays not in STAYS:
+            raise UsageError(f"stays '{self.stays}' is unknown; {nearest(self.stays, STAYS)}")
 
     def worker_bytes(self, job: Job, classes: int, k: int) -> float:
         """Centres and their sums, tiles of products, a chunk before and after sorting."""
@@ -95,7 +95,7 @@ class SemDeDup:
         stage.map("dedup", len(found), "comparing")
         stage.map("placed", stage.pieces, "scores")
         if self.threshold is not None:
-            return {"least": np.array([self.threshold], np.float32)}
+            return {"least": np.array([1 - self.threshold], np.float32)}
         return rules.plan(work, "top", self.score, sizes, k)
 
     @staticmethod
@@ -220,8 +220,8 @@ def compare(work: Work, step: str, unit: int) -> tuple[dict[str, np.ndarray], di
     key = work.seed("rule")
     only = None if slices == 1 else (lambda beside, ids: sliced(beside, ids, key, slice_, slices))
     rows = scatter.gathered(work, "assign", low, high, only)
-    end = work.job.settings["first"]
-    side = {"far": rows.beside, "near": -rows.beside, "random": np.zeros_like(rows.beside)}[end]
+    stays = work.job.settings["stays"]
+    side = {"hard": rows.beside, "easy": -rows.beside, "random": np.zeros_like(rows.beside)}[stays]
     order = np.lexsort((chance.keys(rows.id, key), side, rows.part))
     edges = np.searchsorted(rows.part[order], np.arange(low, high + 1))
     most = np.empty(len(order), np.float32)

@@ -56,7 +56,7 @@ DIFFICULTY: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class D2(Method):
-    """Difficult and diverse by messages between neighbours. Nested: greedy picks in order.
+    """Difficult and diverse by messages between neighbours. Nested as long as the cutoff leaves enough.
 
     ``gain`` is the value that was left to a pick when it was picked.
 

@@ -100,7 +100,7 @@ class HierarchicalKMeans(Method):
         """The lowest k-means, a product and a sum a round; the features of the largest group and its centres."""
         n, width = max(len(g) for g in groups(real, self.balanced)), self.needs()[0].width(real)
         leaves = -(-n // self.fan)
-        memory = 4.0 * width * (n + 2 * leaves) + 32.0 * n
+        memory = 8.0 * width * (n + leaves) + 32.0 * n  # k-means copies what it is given
         return Cost(flops_per_step=4.0 * self.rounds * len(real) * leaves * width, memory=memory)
 
     def _tree(self, x: torch.Tensor, seeds: Seeds) -> tuple[torch.Tensor, list[torch.Tensor]]:

@@ -39,7 +39,7 @@ class LogDet(Method):
 
     ``gain`` is what each pick added to F; gains never grow.
 
-    Cost: O(n M D + n M^2) for groups of n; 4 n M bytes for the Cholesky factor and two copies of one group's features.
+    Cost: O(n M D + n M^2) for groups of n; 8 n M bytes for the Cholesky factor and two copies of one group's features.
 
     Example:
         >>> attar.select("photos/", method="log-det", ipc=10, features="trained")
@@ -87,4 +87,4 @@ class LogDet(Method):
         n, width = [len(g) for g in groups(real, self.balanced)], self.needs()[0].width(real)
         both = list(zip(n, counts(real, budget, self.balanced)))
         flops = sum(2.0 * m * k * width + 1.0 * m * k * k for m, k in both)
-        return Cost(flops_per_step=flops, memory=8.0 * max(n) * width + 4.0 * max(m * k for m, k in both))
+        return Cost(flops_per_step=flops, memory=8.0 * max(n) * width + 8.0 * max(m * k for m, k in both))

@@ -7,7 +7,8 @@ Every example gets a key that is a hash of the seed and its id; the examples wit
 
 The hash: Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014. It is one to one on 64 bits,
 so that different ids never tie. A key needs neither the other examples nor their order: the choice is the same
-streamed or in memory, on one worker or many, for a permuted set, and that of k contains that of every smaller k.
+read at once or in parts, for a permuted set, and that of k contains that of every smaller k. (Selection from shards has a
+seed of its own, and so another choice than this one of the same rows, on any number of workers.)
 
 Differs from common code, which shuffles positions with a generator: there the choice changes with the order of the files.
 """

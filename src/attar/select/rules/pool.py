@@ -69,7 +69,8 @@ class Pool:
         """
         if name not in self.signals:
             raise UsageError(
-                f"rule '{rule}' needs the {name} of every example, which this method has not; use rule=top"
+                f"rule '{rule}' needs the {name} of every example, which this method has not, and no file of signals gave as "
+                "a column of finite numbers; use rule=top"
             )
         return self.signals[name]
 

@@ -10,7 +10,7 @@ from attar.select.rules.pool import Pool
 
 
 def top(pool: Pool, k: int, *, skip: float = 0.0) -> Picks:
-    """The k highest scores, highest first, ties to the lower id. Nested; nothing random.
+    """The k highest scores, highest first, ties to the lower id. Nested as long as the skip leaves enough; nothing random.
 
     Args:
         pool: n examples.
