@@ -11,6 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attar import code
 from attar.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def load(target: str) -> type[Method]:
     """
     from attar.method import Method
 
-    where, _, name = target.partition(":")
+    where, _, name = target.rpartition(":")
     module = _from_file(where) if where.endswith(".py") else _from_module(where)
     found = getattr(module, name, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
@@ -163,6 +164,7 @@ def _from_file(where: str) -> object:
     if not path.is_file():
         raise UsageError(f"there is no file {path}; give the path of a Python file, as in my.py:MyMethod")
     known = f"{USER}{path.stem}_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()}"
+    held = code.unchanged(path)
     if known in sys.modules:
         return sys.modules[known]
     spec = importlib.util.spec_from_file_location(known, path)
@@ -173,4 +175,5 @@ def _from_file(where: str) -> object:
     except Exception as e:
         del sys.modules[known]
         raise UsageError(f"{path} cannot be imported ({type(e).__name__}: {e}); mend it and try again") from e
+    code.remember(path, held)
     return module

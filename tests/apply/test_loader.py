@@ -261,7 +261,9 @@ class Branched(Small):
 
 def test_a_layer_that_gives_no_logits_is_refused() -> None:
     for model, head in ((Branched(), None), (Small(), "first")):
-        with pytest.raises(UsageError, match=r"do not come from the layer Linear.* name the one that they come from as head"):
+        with pytest.raises(
+            UsageError, match=r"do not come from the layer Linear.* name the one that they come from as head"
+        ):
             by_gradients("craig", model, Pairs(), Budget(rows=4), head=head)(0)
     assert len(by_gradients("craig", Branched(), Pairs(), Budget(rows=4), head="head")(0).ids) == 4
 

@@ -55,6 +55,26 @@ def test_folder_with_splits(tmp_path):
     assert splits.notes == ()
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    made = {name: pictures(5, seed=k) for k, name in enumerate(("apple", "train", "whale"))}
+    splits = load(write_folder(tmp_path / "cifar100", made))
+    assert splits.train.class_names == ("apple", "train", "whale") and len(splits.train) + len(splits.test) == 15
+    assert len(load(tmp_path / "cifar100", unlabelled=True).train) == 15
+
+
+def test_folders_beside_those_of_splits_are_left_alone(tmp_path):
+    write_folder(tmp_path / "set" / "train", {"a": pictures(2), "b": pictures(2)})
+    (tmp_path / "set" / "docs").mkdir()
+    assert load(tmp_path / "set").train.class_names == ("a", "b")
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    for name in ("train", "val", "validation"):
+        write_folder(tmp_path / "set" / name, {"a": pictures(2), "b": pictures(2)})
+    with pytest.raises(DataError, match="has val and validation, which mean the same split"):
+        load(tmp_path / "set")
+
+
 def test_folder_leaves_out_files_that_are_no_images_and_says_so(tmp_path):
     write_folder(tmp_path, {"a": pictures(3), "b": pictures(3)})
     (tmp_path / "a" / "notes.txt").write_text("hello")

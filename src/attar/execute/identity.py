@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from attar import code
+
 
 def describe(value: Any) -> Any:
     """Settings as JSON: dataclasses as dictionaries, classes and functions by their qualified name.
@@ -31,15 +33,23 @@ TABLES = (".parquet", ".pq", ".npz", ".npy")
 
 
 def files(value: Any) -> dict[str, str]:
-    """Hashes of the files that settings name, so that an edited file is another run: ``file.py:Name``, and tables."""
+    """Hashes of the files that settings name, so that an edited file is another run: ``file.py:Name``, ``package.module:Name``
+    but for attar's own, and tables.
+
+    Raises:
+        UsageError: a file of code was edited since it was imported.
+    """
     if isinstance(value, dict):
         return {k: v for inner in value.values() for k, v in files(inner).items()}
     if isinstance(value, list):
         return {k: v for inner in value for k, v in files(inner).items()}
-    path = (value.partition(":")[0] if ".py:" in value else value) if isinstance(value, str) else ""
-    if path.endswith((".py", *TABLES)) and Path(path).expanduser().is_file():
-        return {path: hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()}
-    return {}
+    if not isinstance(value, str):
+        return {}
+    if value.endswith((".py", *TABLES)) and Path(value).expanduser().is_file():
+        return {value: code.digest(Path(value).expanduser())}
+    where = value.rpartition(":")[0]
+    path = code.file_of(value) if where and where.partition(".")[0] != "attar" else None
+    return {} if path is None else {where: code.unchanged(path)}
 
 
 def key(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from attar import code
 from attar.errors import UsageError, nearest
 from attar.nets.net import Net, method
 from attar.seeds import Seeds
@@ -50,8 +51,10 @@ def _run_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"'{path}' cannot be imported as Python; give a .py file")
     module = importlib.util.module_from_spec(spec)
+    held = code.unchanged(path)
     sys.modules[name] = module  # dataclasses and pickling inside the file look themselves up here
     spec.loader.exec_module(module)
+    code.remember(path, held)
     return module
 
 

@@ -24,7 +24,7 @@ def source(path: Path) -> Source:
     Raises:
         DataError: no images, no class folders, an empty class folder, a test class that training lacks.
     """
-    places = {SPLIT_WORDS[p.name.lower()]: p for p in _folders(path) if p.name.lower() in SPLIT_WORDS}
+    places = _splits(path)
     if "train" not in places:
         if places and len(places) == len(_folders(path)):
             raise DataError(f"{path} has {some([p.name for p in places.values()])} but no train folder; add train/")
@@ -53,7 +53,7 @@ def loose(path: Path) -> Source:
     Raises:
         DataError: no images.
     """
-    train = next((p for p in _folders(path) if SPLIT_WORDS.get(p.name.lower()) == "train"), path)
+    train = _splits(path).get("train", path)
     inside = _walk(train)
     files, others = ([p for p in inside if _is_image(p) is wanted] for wanted in (True, False))
     if not files:
@@ -67,6 +67,24 @@ def loose(path: Path) -> Source:
         splits={"train": Opening(open=lambda: _part(train, files, ()), identity=files_identity("folder", files))},
         notes=(_left_out(files, others),) if others else (),
     )
+
+
+def _splits(path: Path) -> dict[str, Path]:
+    """The folders of splits; none where the sub-folders are classes, one of which may be called train, as of CIFAR-100.
+
+    Raises:
+        DataError: two folders of one split.
+    """
+    inner = _folders(path)
+    named = [p for p in inner if p.name.lower() in SPLIT_WORDS]
+    if len(named) < len(inner) and not any(_folders(p) for p in named):
+        return {}
+    places: dict[str, Path] = {}
+    for p in named:
+        other = places.setdefault(SPLIT_WORDS[p.name.lower()], p)
+        if other is not p:
+            raise DataError(f"{path} has {other.name} and {p.name}, which mean the same split; leave one of them")
+    return places
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from attar import code
 from attar.condensed import Condensed, open_condensed
 from attar.errors import DataError, UsageError
 from attar.evaluate import evaluate as scoring
@@ -160,8 +161,16 @@ def side_by_side(compute: Compute, how: plan.Plan, seeds: int) -> int:
 
 
 def specs(nets: str | tuple[Any, ...]) -> tuple[Any, ...]:
-    """``"convnet,mlp"`` -> the specs of two networks."""
-    return tuple(n.strip() for n in nets.split(",")) if isinstance(nets, str) else tuple(nets)
+    """``"convnet,mlp"`` -> the specs of two networks.
+
+    Raises:
+        UsageError: a file of a network was edited since it was imported.
+    """
+    found = tuple(n.strip() for n in nets.split(",")) if isinstance(nets, str) else tuple(nets)
+    for path in (code.file_of(n) for n in found if isinstance(n, str)):
+        if path is not None:
+            code.unchanged(path)
+    return found
 
 
 def opened(
