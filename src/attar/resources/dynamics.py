@@ -51,7 +51,8 @@ class Dynamics(TrainedNetwork):
 
     In the view ``train`` the logits are those of the optimisation forward, which costs nothing: transformed images, weights
     before the update, batch statistics. In the view ``eval`` the same batch passes the same weights once more, not
-    transformed and in evaluation mode, which costs a forward. The scores differ.
+    transformed and in evaluation mode, which costs a forward. The scores differ where images are transformed (``augment``, which
+    selectors leave at none) or where the network has batch norms or dropout (the default has neither).
 
     Cost: that of training, a third more in the view ``eval``; 64 bytes an example, with a window 12 and 4 for each of its
     epochs more, for distributions 4 (K + window) more.
@@ -64,7 +65,7 @@ class Dynamics(TrainedNetwork):
     course: int = 0
     "Epochs over which the learning rate falls to 0, of which the first ``epochs`` are trained; 0: as many as are trained."
     view: str = "train"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
     window: int = 0
     "Epochs of a window of Dyn-Unc, DUAL or TDDS; 0 for none."
     distributions: bool = False

@@ -8,7 +8,8 @@ the label: hard or mislabelled ones. Keep the lowest, or leave out the very lowe
 
 Differs from other code: the package of the authors keeps a record of every example and update and writes a table; here one
 number an example. CCS takes the margin of probabilities, which is ``margin=probability``. The code that came with DUAL starts
-the sum anew in every epoch, so that its column named AUM is the margin of the last epoch.
+the sum anew in every epoch, so that its column named AUM is the margin of the last epoch. Images are learned as they are, where
+the authors crop and mirror them.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
 ``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
@@ -63,7 +64,7 @@ class AUM(Method):
     runs: int = 1
     "Independent trainings whose signals are averaged."
     view: str = "train"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = (
         "Pleiss et al. Identifying mislabeled data using the area under the margin ranking, NeurIPS 2020"

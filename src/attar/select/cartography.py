@@ -65,7 +65,7 @@ class Cartography(Method):
     runs: int = 1
     "Independent trainings whose signals are averaged."
     view: str = "train"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = "Swayamdipta et al. Dataset cartography, EMNLP 2020"
     modalities: ClassVar[tuple[str, ...]] = ("image",)

@@ -8,7 +8,7 @@ are mostly mislabelled, and keep as many of every other difficulty, by the margi
 
 Differs from the official code, which returns too few where the cutoff leaves too few, loses the hardest example where all
 margins are negative, and takes the last class's size for all classes when balanced. The cutoff is tuned by the authors for each
-amount (0.3 where a tenth of CIFAR-10 is kept).
+amount (0.3 where a tenth of CIFAR-10 is kept). Images are learned as they are, where the authors crop and mirror them.
 
 The rule's ``cutoff`` is the share of the hardest that is left out, ``strata`` how many ranges of the score are covered; with
 ``rule=top`` this is AUM.
@@ -62,7 +62,7 @@ class CCS(Method):
     runs: int = 1
     "Independent trainings whose signals are averaged."
     view: str = "train"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = "Zheng, Liu, Lai and Prakash, Coverage-centric coreset selection, ICLR 2023"
     modalities: ClassVar[tuple[str, ...]] = ("image",)

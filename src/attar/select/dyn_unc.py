@@ -8,6 +8,7 @@ still moves, by its spread in a sliding window of epochs.
 
 Differs from the official code, which writes the probabilities of every epoch as text, multiplies by ten, and does not update
 an entry whose probability has rounded to 0; here a ring of J numbers an example. The last window is left out, as there.
+Images are learned as they are, where the authors crop and mirror them.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
 ``ccs:cutoff=0.3`` leaves the hardest 30 % out, those of least confidence, and covers all other scores, ``stratified`` covers
@@ -64,7 +65,7 @@ class DynUnc(Method):
     runs: int = 1
     "Independent trainings whose signals are averaged."
     view: str = "eval"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = (
         "He, Yang, Huang and Zhao, Large-scale dataset pruning with dynamic uncertainty, CVPR 2024 Workshops"

@@ -10,7 +10,8 @@ Differs from other code: the sum of the first ten epochs of one run (CCS) is ``a
 the mean of all epochs ``at=all``. The authors evaluate the network after the epoch; here the logits are those that each batch
 had in that epoch, in the view that is chosen. Their networks learn for 200 epochs, of which these are the first 10 or 20; here
 the training ends there, so that its learning rate has fallen by ``at=last``: ``epochs=200`` and ``at=20`` is the authors'
-early network, at ten times the cost. Their offset is ``rule=top:skip=0.1``.
+early network, at ten times the cost. Images are learned as they are, where the authors crop and mirror them. Their offset is
+``rule=top:skip=0.1``.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
 ``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
@@ -66,7 +67,7 @@ class EL2N(Method):
     runs: int = 10
     "Independent trainings whose signals are averaged; the authors ask for ten at least."
     view: str = "eval"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = "Paul, Ganguli and Dziugaite, Deep learning on a data diet, NeurIPS 2021"
     modalities: ClassVar[tuple[str, ...]] = ("image",)

@@ -8,7 +8,8 @@ how often each is forgotten, keep those that are forgotten most.
 
 Differs from other code: what happens to examples that were never learned is a setting. They have no events, so that DeepCore
 (Guo, Zhao and Bai 2022) prunes them first; the authors give them as many events as epochs. The two rankings are opposite
-where labels are wrong, and so are the published results of the two at small budgets.
+where labels are wrong, and so are the published results of the two at small budgets. Images are learned as they are, where the
+authors crop and mirror them.
 
 With ``rule=top`` the highest scores are kept; in published tables that falls below random where little is kept.
 ``ccs:cutoff=0.3`` leaves the hardest 30 % out and covers all other difficulties, ``stratified`` covers the whole ranking,
@@ -63,7 +64,7 @@ class Forgetting(Method):
     runs: int = 5
     "Independent trainings whose signals are averaged; five in the paper."
     view: str = "train"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = "Toneva et al. An empirical study of example forgetting, ICLR 2019"
     modalities: ClassVar[tuple[str, ...]] = ("image",)

@@ -67,7 +67,7 @@ class TDDS(Method):
     runs: int = 1
     "Independent trainings whose signals are averaged."
     view: str = "train"
-    "Whose logits: train (the optimisation forward) or eval (one more forward, not transformed, in evaluation mode)."
+    "Whose logits: train (the optimisation forward) or eval (one more in evaluation mode: other by batch norms and dropout)."
 
     paper: ClassVar[str] = (
         "Zhang, Du, Li, Xie and Zhou, Spanning training progress: Temporal dual-depth scoring, CVPR 2024"
