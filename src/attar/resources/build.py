@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from attar.augment.strategy import written
 from attar.errors import ResourceError
 from attar.execute import cluster, crew
 from attar.execute.identity import describe, files, key
@@ -133,6 +134,7 @@ def identify(resource: Resource, real: RealSet, seed: int, plan: Plan) -> dict[s
         "files": files(settings),
         "data": real.fingerprint,
         "preprocessing": real.space,
+        "written": written(real),  # which transforms ``auto`` stands for
         "seed": seed,
         "plan": alone(resource, plan).facts(),
     }

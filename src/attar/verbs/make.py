@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attar import __version__
+from attar.augment.strategy import written
 from attar.budget import Budget
 from attar.condensed import Condensed, condense, open_condensed
 from attar.errors import ResourceError, UsageError
@@ -109,6 +110,7 @@ class Job:
             "minutes": self.minutes,
             "data": real.fingerprint,
             "preprocessing": real.space,
+            "written": written(real),  # which transforms ``auto`` stands for
             "attar": __version__,
         }
 
