@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from sklearn import cluster
@@ -23,21 +24,17 @@ def partition(
         k: clusters, 1 to n.
         seed: below 2^32.
         rounds: most iterations.
-        whole: above this many rows, in mini-batches.
+        whole: above this many rows in mini-batches, of four rows a cluster at least.
 
     Returns:
         centres [k, D] and the cluster of each row int64 [n]; where the rows have fewer than k distinct values some clusters
         are empty.
     """
     x = features.cpu().numpy()
-    kind = cluster.KMeans if len(x) <= whole else cluster.MiniBatchKMeans
-    model = kind(
-        n_clusters=k,
-        init="k-means++",
-        n_init=1,  # pyright: ignore[reportArgumentType]  # its annotation is guessed from the default
-        max_iter=rounds,
-        random_state=seed,
-    )
+    how: dict[str, Any] = {"n_clusters": k, "init": "k-means++", "n_init": 1, "max_iter": rounds, "random_state": seed}
+    # A batch in which most of many centres are the nearest of some row; the others would be moved to random rows.
+    many = max(1024, 4 * k)
+    model = cluster.KMeans(**how) if len(x) <= whole else cluster.MiniBatchKMeans(**how, batch_size=many)
     # One thread: several add up the centres in the order in which they happen to end, which changes the last bits.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than k: prototypes() copes

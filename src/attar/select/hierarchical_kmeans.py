@@ -12,6 +12,7 @@ Children take turns: the order in which they give one example after the other ho
 k are those of water filling with k. So the budget is not divided at all; the order is made once, and is nested.
 
 Differs from the official method, which clusters each level again on points drawn from its clusters; written from the paper.
+A level of more than 50,000 nodes is clustered in mini-batches.
 """
 
 from __future__ import annotations
