@@ -37,6 +37,8 @@ from attar.scale.work import Job, Work
 
 TILE = 1024
 """Rows that are compared with as many others at once."""
+ORDERED = 80.0
+"""Bytes for each row of a cluster while it is ordered: ids, places, cosines, hashes, each before and after."""
 STAYS = ("hard", "easy", "random")
 
 
@@ -75,9 +77,10 @@ class SemDeDup:
             raise UsageError(f"stays '{self.stays}' is unknown; {nearest(self.stays, STAYS)}")
 
     def worker_bytes(self, job: Job, classes: int, k: int) -> float:
-        """Centres and their sums, tiles of products, a chunk before and after sorting."""
+        """Centres and their sums, tiles of products, a chunk before and after sorting, the sample of a piece in float64 too."""
         c = self.clusters or round(job.rows**0.5)
-        return 16.0 * c * job.width + 4 * 4 * BLOCK + 8 * TILE**2 + 4 * 4 * CHUNK
+        drawn = max(p.rows for p in job.pieces) * min(1.0, self.sample * c / max(1, job.rows))
+        return 16.0 * c * job.width + 4 * 4 * BLOCK + 8 * TILE**2 + 4 * 4 * CHUNK + 24.0 * job.width * drawn
 
     def caller_bytes(self, job: Job, classes: int) -> float:
         """Centres before and after a round, and the sums between in float64, one of them squared."""
@@ -90,7 +93,9 @@ class SemDeDup:
         sampled(stage, c, min(job.rows, self.sample * c))
         stage.share("assign", {"centres": centres(stage, self.rounds)})
         stage.map("assign", stage.pieces, "clusters")
-        found = groups(scatter.sizes(stage, "assign", c), chunk_rows(job.width))
+        rows, most = scatter.sizes(stage, "assign", c), chunk_rows(job.width)
+        stage.more(ORDERED * (float(rows.max(initial=0)) - most))  # every slice of a large cluster orders all of it
+        found = groups(rows, most)
         stage.share("dedup", {"groups": found}, {"groups": len(found)})
         stage.map("dedup", len(found), "comparing")
         stage.map("placed", stage.pieces, "scores")

@@ -52,13 +52,22 @@ class Stage:
         self.base, self.own = executor.first(), memory.resident(os.getpid())
         self.room(0, 0)
 
+    def more(self, worker: float) -> None:
+        """Chooses again, given how much more each worker needs than was known before.
+
+        Raises:
+            ResourceError: not even one fits.
+        """
+        if worker > 0:
+            self.room(self.needs[0] + worker, self.needs[1])
+
     def room(self, worker: float, parent: float) -> None:
         """Chooses how many workers may run at once, given what each and this process need beside the reading.
 
         Raises:
             ResourceError: not even one fits.
         """
-        job = self.work.job
+        job, self.needs = self.work.job, (worker, parent)
         rows = max(p.rows for p in job.pieces)
         reading = RESERVE + 4 * 4 * BLOCK + BUFFER * len(job.columns.names()) + ROW * rows
         self.executor.workers = memory.fitting(
