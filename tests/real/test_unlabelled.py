@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from real_makers import encoded, pictures, write_folder
+from torch.utils.data import Dataset
 
 import attar
 from attar.errors import DataError, UsageError
@@ -42,10 +43,36 @@ def sources(tmp: Path) -> dict[str, Any]:
         "array": X,
         "tensor": torch.from_numpy(X),
         "pair": (X, np.arange(9) % 3),
+        "dataset": Items(list(X)),
+        "dataset of pairs": Items([(x, i % 2) for i, x in enumerate(X)]),
     }
 
 
-@pytest.mark.parametrize("name", ["folder", "classes", "parquet", "one class", "npz", "array", "tensor", "pair"])
+class Items(Dataset[Any]):
+    """A torch dataset of what it is given."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+def test_a_hub_dataset_of_images_alone(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image()})
+    given = datasets.Dataset.from_dict({"image": [{"bytes": encoded(x), "path": None} for x in X]}, features=features)
+    real = load(given, unlabelled=True, cache=tmp_path / "cache").train
+    assert len(real) == 9 and not real.labelled and real.class_names == ()
+
+
+NAMES = ["folder", "classes", "parquet", "one class", "npz", "array", "tensor", "pair", "dataset", "dataset of pairs"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_all_images_are_there_and_none_has_a_class(name: str, tmp_path: Path) -> None:
     splits = load(sources(tmp_path)[name], unlabelled=True, cache=tmp_path / "cache")
     real = splits.train

@@ -42,11 +42,11 @@ def _found(source: Any, labelled: bool) -> Source:
     if isinstance(source, (str, os.PathLike)):
         return _named(os.fspath(source), labelled)
     if hub.is_dataset(source):
-        return hub.source(source)
+        return hub.source(source, labelled=labelled)
     if isinstance(source, Dataset):
-        return torch_dataset.source(source)
+        return torch_dataset.source(source, labelled=labelled)
     if isinstance(source, (tuple, list)) and len(source) == 2 and all(isinstance(s, Dataset) for s in source):
-        return torch_dataset.source(*source)
+        return torch_dataset.source(*source, labelled=labelled)
     if isinstance(source, (tuple, Mapping)) or (not labelled and isinstance(source, (np.ndarray, torch.Tensor))):
         return arrays.source(source, labelled=labelled)
     raise UsageError(
@@ -60,13 +60,13 @@ def _named(name: str, labelled: bool) -> Source:
         return digits.source()
     readable_name(name)
     if name.startswith("hf:"):
-        return hub.from_hub(name[3:])
+        return hub.from_hub(name[3:], labelled=labelled)
     path = Path(name).expanduser()
     with named(path, "reading"):
         if path.exists():
             return _at(path, labelled)
         if _HUB_NAME.fullmatch(name) and not path.parent.exists():
-            return hub.from_hub(name)
+            return hub.from_hub(name, labelled=labelled)
         raise UsageError(f"there is nothing at {path}; {_siblings(path)}")
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from attar.errors import DataError, ResourceError, UsageError, missing_extra
 from attar.real.source import SPLIT_WORDS, Opening, Part, Picture, Source, files_identity
 from attar.real.table import declared_names, encoded, find_columns, without
@@ -19,7 +21,7 @@ def is_dataset(given: Any) -> bool:
     return package is not None and isinstance(given, (package.Dataset, package.DatasetDict))
 
 
-def from_hub(name: str) -> Source:
+def from_hub(name: str, *, labelled: bool = True) -> Source:
     """A dataset of the hub: ``owner/name``, or ``owner/name:config``.
 
     Raises:
@@ -43,26 +45,30 @@ def from_hub(name: str) -> Source:
         raise ResourceError(
             f"'{name}' cannot be read from the Hugging Face hub ({first}); check name and network"
         ) from e
-    return source(given, name=path.rsplit("/", 1)[-1], path=f"hf:{name}")
+    return source(given, name=path.rsplit("/", 1)[-1], path=f"hf:{name}", labelled=labelled)
 
 
-def source(given: Any, *, name: str = "", path: str = "") -> Source:
-    """A ``Dataset`` (one split) or a ``DatasetDict`` with train, and perhaps validation and test."""
+def source(given: Any, *, name: str = "", path: str = "", labelled: bool = True) -> Source:
+    """A ``Dataset`` (one split) or a ``DatasetDict`` with train, and perhaps validation and test.
+
+    Args:
+        labelled: whether the examples have classes; else there need be no label column.
+    """
     parts = (
         {SPLIT_WORDS.get(str(k), str(k)): v for k, v in given.items()} if isinstance(given, dict) else {"train": given}
     )
     if "train" not in parts:
         raise DataError(f"the dataset has the splits {', '.join(parts)} and no 'train'; give a DatasetDict with train")
-    splits = {k: Opening(open=lambda ds=ds: part(ds), identity=_identity(ds)) for k, ds in parts.items()}
+    splits = {k: Opening(open=lambda ds=ds: part(ds, labelled), identity=_identity(ds)) for k, ds in parts.items()}
     return Source(
         reader="datasets", name=name or parts["train"].info.dataset_name or "dataset", path=path, splits=splits
     )
 
 
-def part(ds: Any) -> Part:
+def part(ds: Any, labelled: bool = True) -> Part:
     """One split; image bytes come as they are stored, and the package decodes nothing."""
     schema = ds.features.arrow_schema
-    image, label = find_columns(schema, "the dataset")
+    image, label = find_columns(schema, "the dataset", labelled=labelled)
     only = ds.select_columns([image]).with_format("arrow")
 
     def where(i: int) -> str:
@@ -73,10 +79,14 @@ def part(ds: Any) -> Part:
             piece = only[start : start + size][image]
             yield encoded(piece, [where(start + i) for i in range(len(piece))], follow=True)
 
+    def columns() -> pa.Table:
+        alone = ds.column_names == [image]  # a dataset without columns has no rows
+        return pa.table({}) if alone else without(ds.remove_columns([image]).with_format("arrow")[:], label)
+
     return Part(
         n=len(ds),
         pictures=pictures,
-        columns=lambda: without(ds.remove_columns([image]).with_format("arrow")[:], label),
+        columns=columns,
         where=where,
         names=declared_names(schema, label),
     )

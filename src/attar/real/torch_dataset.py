@@ -1,4 +1,4 @@
-"""Reader of map-style torch datasets: items (image, label), images as Pillow images, arrays or tensors."""
+"""Reader of map-style torch datasets: items (image, label), or images without labels; Pillow images, arrays or tensors."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from attar.real.arrays import as_array
 from attar.real.source import Opening, Part, Picture, Source
 
 
-def source(train: Dataset[Any], test: Dataset[Any] | None = None) -> Source:
+def source(train: Dataset[Any], test: Dataset[Any] | None = None, *, labelled: bool = True) -> Source:
     """A dataset, or a training and a test dataset. Every item is read once, so a random transform is drawn once.
 
     Class names come from the attribute ``classes`` where there is one.
+
+    Args:
+        labelled: whether items are pairs; else they may be images alone, and of a pair the image is taken.
     """
     for given in (train, test):
         if isinstance(given, IterableDataset) or (given is not None and not hasattr(given, "__len__")):
             raise UsageError(f"{type(given).__name__} cannot be indexed; give a map-style dataset with __len__")
-    splits = {"train": Opening(open=lambda: part(train))}
+    splits = {"train": Opening(open=lambda: part(train, labelled))}
     if test is not None:
-        splits["test"] = Opening(open=lambda: part(test))
+        splits["test"] = Opening(open=lambda: part(test, labelled))
     return Source(reader="torch", name=type(train).__name__.lower(), splits=splits)
 
 
-def part(dataset: Any) -> Part:
+def part(dataset: Any, labelled: bool = True) -> Part:
     """One split; labels come to light while the images are read."""
     n, kind = len(dataset), type(dataset).__name__
     labels: list[Any] = []
@@ -40,7 +43,7 @@ def part(dataset: Any) -> Part:
     def pictures(size: int) -> Iterator[list[Picture]]:
         labels.clear()
         for start in range(0, n, size):
-            items = [_item(dataset, i, where(i)) for i in range(start, min(start + size, n))]
+            items = [_item(dataset, i, where(i), labelled) for i in range(start, min(start + size, n))]
             labels.extend(label for _image, label in items)
             yield [image for image, _label in items]
 
@@ -53,8 +56,8 @@ def part(dataset: Any) -> Part:
     return Part(n=n, pictures=pictures, columns=columns, where=where, names=_names(dataset), labels_last=True)
 
 
-def _item(dataset: Any, i: int, where: str) -> tuple[Picture, Any]:
-    """(image, label) of an item; a DataError in place of an image that the dataset cannot give."""
+def _item(dataset: Any, i: int, where: str, labelled: bool) -> tuple[Picture, Any]:
+    """(image, label) of an item, or (image, None) where labels are not wanted; a DataError in place of an image that the dataset cannot give."""
     try:
         item = dataset[i]
     except Exception as e:  # foreign code may raise anything; the item is named and the cause is kept
@@ -63,6 +66,8 @@ def _item(dataset: Any, i: int, where: str) -> tuple[Picture, Any]:
         )
         error.__cause__ = e
         return error, None
+    if not labelled:
+        item = (item[0] if isinstance(item, (tuple, list)) and item else item, None)
     if not isinstance(item, (tuple, list)) or len(item) < 2:
         raise DataError(
             f"{where} is {type(item).__name__}, and not (image, label); wrap the dataset so that it gives pairs"
