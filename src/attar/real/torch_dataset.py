@@ -57,7 +57,7 @@ def part(dataset: Any, labelled: bool = True) -> Part:
 
 
 def _item(dataset: Any, i: int, where: str, labelled: bool) -> tuple[Picture, Any]:
-    """(image, label) of an item, or (image, None) where labels are not wanted; a DataError in place of an image that the dataset cannot give."""
+    """(image, label) of an item, None as label where none is wanted; a DataError in place of an image that cannot be had."""
     try:
         item = dataset[i]
     except Exception as e:  # foreign code may raise anything; the item is named and the cause is kept
