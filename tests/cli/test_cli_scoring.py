@@ -106,6 +106,21 @@ def test_evaluate_scores_a_published_file(say: Say, dm: Path) -> None:
     assert done.json["scores"][0]["accuracies"] == own["accuracies"]
 
 
+def test_what_a_published_file_does_not_tell_is_told(say: Say, dm: Path) -> None:
+    kept = attar.open("dm")
+    logits = 4 * torch.nn.functional.one_hot(kept.labels, 10).float()
+    torch.save({"data": [[kept.images, logits]]}, "logits.pt")
+    how = ("evaluate", "logits.pt", "--real", "digits", *QUICK, "--protocol", "dc", "--json")
+    refused = say(*how)
+    assert refused.code == 3 and "if they are logits, add --logits" in refused.err
+    done = say(*how, "--logits", "--lr", 0.02, "--index", 0)
+    assert done.code == 0, done.err
+    soft = next(s for s in done.json["scores"] if s["labels"] == "soft")
+    assert soft["lr"] == 0.02
+    other = say("evaluate", "dm", *QUICK, "--logits")
+    assert other.code == 2 and "are told of a published .pt" in other.err
+
+
 def compared(out: str) -> tuple[str, ...]:
     methods = "random,herding,dm:steps=3:batch=4,dm:steps=2:batch=4"
     return ("compare", "digits", "--methods", methods, "--ipc", "1,2", *QUICK, "--out", out)

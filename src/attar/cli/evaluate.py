@@ -11,8 +11,9 @@ from cyclopts import Parameter
 from attar.cli import show, words
 from attar.report import table
 from attar.verbs.evaluate import evaluate
-from attar.verbs.options import Compute, Data
+from attar.verbs.options import Compute, Data, Published
 
+OF_PT = Parameter(name="*", group="Of a published .pt")
 AS_MADE = Parameter(
     name="*", show_default=False, group="How the real data are read; left out, as when the set was made"
 )
@@ -58,6 +59,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
             str | None, Parameter(help="The real data; left out, they are found from the manifest.")
         ] = None,
         data: Annotated[Data, AS_MADE] = Data(),
+        published: Annotated[Published, OF_PT] = Published(),
     ) -> None:
         """Scores a small set.
 
@@ -84,6 +86,7 @@ def command(arguments: Sequence[str]) -> Callable[..., None]:
             eight_bit=eight_bit,
             **read,
             **computed,
+            **{k: v for k, v in asdict(published).items() if k in typed},
         )
         if json:
             return show.as_json({"folder": folder, "scores": scores})

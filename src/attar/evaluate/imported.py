@@ -68,7 +68,7 @@ def _distributions(y: torch.Tensor, logits: bool, path: Path) -> torch.Tensor:
     sums = y.sum(1)
     if (y < 0).any() or not all(math.isclose(s, 1, abs_tol=1e-3) for s in sums.tolist()):
         raise DataError(
-            f"{path} has soft labels that are no distributions (rows >= 0 of sum 1); if they are logits, say so"
+            f"{path} has soft labels that are no distributions (rows >= 0 of sum 1); if they are logits, add --logits"
         )
     return y
 

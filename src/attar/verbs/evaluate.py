@@ -22,7 +22,7 @@ from attar.real.load import load
 from attar.real.realset import RealSet, Splits
 from attar.report import page
 from attar.verbs import read as reading
-from attar.verbs.options import Compute, Data, divide
+from attar.verbs.options import Compute, Data, Published, divide
 
 EPOCHS = 1000
 """Epochs of a training where nobody gave them, for the choice of threads and of compiling."""
@@ -68,9 +68,9 @@ def evaluate(
         keep_going: a network whose training on the set breaks (its loss becomes NaN) gets a score object that tells so under
             ``broken``, in the place of accuracies, and is not saved; left out, it ends the call, as always under dd-ranking,
             which chooses rates at which trainings hold.
-        settings: ``size`` and whatever reads the data, where they are read otherwise than when the set was made;
-            ``device``, ``dtype``, ``compile``; ``threads``: where they are left out on a CPU, networks are trained beside each
-            other, a core each.
+        settings: of a published ``.pt`` ``labels`` (their file), ``index``, ``logits``, ``lr``; ``size`` and whatever reads the
+            data, where they are read otherwise than when the set was made; ``device``, ``dtype``, ``compile``; ``threads``:
+            where they are left out on a CPU, networks are trained beside each other, a core each.
 
     Returns:
         Score objects; accuracies are fractions.
@@ -78,9 +78,9 @@ def evaluate(
     Raises:
         AttarError: one sentence with the remedy.
     """
-    _, compute = divide(settings, (Data, Compute))
-    read = {k: v for k, v in settings.items() if not hasattr(compute, k)}
-    kept, splits = opened(condensed, real, read, progress or usual())
+    _, compute, published = divide(settings, (Data, Compute, Published))
+    read = {k: v for k, v in settings.items() if not hasattr(compute, k) and not hasattr(published, k)}
+    kept, splits = opened(condensed, real, read, progress or usual(), published)
     _ = kept.labels  # of a set without any, that sentence
     ranked, base = divided(protocol, random)
     score, beside = (
@@ -174,19 +174,31 @@ def specs(nets: str | tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def opened(
-    condensed: Condensed | str | Path, real: Any, read: dict[str, Any], progress: Progress
+    condensed: Condensed | str | Path,
+    real: Any,
+    read: dict[str, Any],
+    progress: Progress,
+    published: Published | None = None,
 ) -> tuple[Condensed, Splits]:
     """The small set and its real data.
 
     Args:
         read: settings of :class:`Data`; those left out are as when the set was made, but that a set with labels is scored by
             data with labels. A whitened set brings its own transform, so that none is fitted again.
+        published: what a ``.pt`` does not tell.
+
+    Raises:
+        UsageError: what is told of a ``.pt`` is told of another set.
     """
     if isinstance(condensed, (str, Path)) and str(condensed).endswith((".pt", ".pth")):
         if real is None:
             raise UsageError(f"{condensed} does not tell its real data; give them, as in --real path/to/data")
         splits = reading.read(real, divide(read, (Data,))[0], progress=progress)
-        return condensed_from_pt(condensed, real=splits.train), splits
+        own = published or Published()
+        told = {k: v for k, v in vars(own).items() if k != "lr"}
+        return condensed_from_pt(condensed, real=splits.train, recipe=own.recipe(), **told), splits
+    if published not in (None, Published()):
+        raise UsageError("labels, index, logits and lr are told of a published .pt; a set of attar tells its own")
     kept = condensed if isinstance(condensed, Condensed) else open_condensed(condensed)
     if read.get("zca", kept.whitening is not None) != (kept.whitening is not None):
         made = "not whitened" if kept.whitening is None else "whitened"

@@ -95,6 +95,24 @@ class Compute:
     "Compile the heavy functions (needs a C++ compiler on the CPU)."
 
 
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What a published .pt does not tell by itself."""
+
+    labels: str | None = None
+    "File of the labels, where they have one of their own."
+    index: int = -1
+    "Which set of a file of several; -1 for the last."
+    logits: bool = False
+    "Soft labels are logits (DATM, TESLA)."
+    lr: float | None = None
+    "Learning rate that was learned with the images (MTT, TESLA, FTD, DATM); left out, the protocol's."
+
+    def recipe(self) -> dict[str, Any]:
+        """How to train on it, as far as it is told."""
+        return {} if self.lr is None else {"lr": self.lr}
+
+
 def numbers(text: str | int | tuple[int, ...], name: str) -> list[int]:
     """``"1,10,50"`` -> [1, 10, 50]."""
     parts = text.split(",") if isinstance(text, str) else text if isinstance(text, (tuple, list)) else (text,)
