@@ -72,6 +72,13 @@ def test_the_batches_of_an_epoch_depend_on_seeds_and_epoch_alone(digits: Splits,
     assert not torch.equal(short[0], short[3])
 
 
+def test_a_batch_of_one_image_without_a_spread_gets_a_sentence() -> None:
+    net = build("resnet18:norm=batch:width=4", channels=1, size=(8, 8), classes=10)
+    x, y = torch.randn(BATCH + 1, 1, 8, 8), torch.arange(BATCH + 1) % 10
+    with pytest.raises(DataError, match=r"holds one image, .* take norm=instance"):
+        train(net, x, y, protocol=SHORT, seeds=SEEDS)
+
+
 def test_the_global_generator_is_neither_used_nor_moved(digits: Splits) -> None:
     net = build("alexnet", channels=1, size=(16, 16), classes=10)  # holds dropout where the architecture does
     x = torch.randn(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))

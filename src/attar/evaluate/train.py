@@ -8,7 +8,8 @@ teacher's entropy, which no weight moves, so that the gradients are theirs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -56,6 +57,7 @@ def train(
 
     Raises:
         Broken: loss or weights became infinite or NaN.
+        DataError: a batch of one image, and a batch norm over a map of one pixel.
         UsageError: a teacher who is not there, or one whom the protocol does not ask.
     """
     check_teacher(protocol, teacher)
@@ -70,7 +72,7 @@ def train(
         if epoch == protocol.drop:
             moments = rule.start(params)
         losses = []
-        with seeds.globally("dropout", epoch):
+        with seeds.globally("dropout", epoch), _alone(protocol):
             for b in batches(images, y, w, protocol=protocol, seeds=seeds, epoch=epoch, teacher=teacher):
                 if protocol.unmixed and net.has_batch_statistics:
                     _meet(net, params, b.plain)
@@ -87,6 +89,20 @@ def train(
     if not all(bool(torch.isfinite(params[name]).all()) for name in net.trainable):
         raise _broken("weights", protocol.passes - 1, protocol)
     return params
+
+
+@contextmanager
+def _alone(protocol: Protocol) -> Iterator[None]:
+    """Turns torch's refusal of a batch without a spread into a sentence."""
+    try:
+        yield
+    except ValueError as e:
+        if "more than 1 value per channel" not in str(e):
+            raise
+        raise DataError(
+            f"a batch of protocol '{protocol.name}' ({protocol.batch} images, the last what is left) holds one image, of which a "
+            "batch norm over a map of one pixel has no spread; keep another number of rows, or take norm=instance"
+        ) from e
 
 
 @torch.no_grad()
