@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 import torch
 
@@ -24,13 +25,41 @@ def peak() -> int:
 
 
 def available() -> int | None:
-    """Free memory of the machine in bytes, None where the system does not tell."""
+    """Free memory in bytes, of the machine or of the container or job that this process is in; None where nothing tells."""
+    found = [n for n in (_of_machine(), *_of_groups(Path("/sys/fs/cgroup"), _group())) if n is not None]
+    return min(found, default=None)
+
+
+def _of_machine() -> int | None:
     try:
         with open("/proc/meminfo") as f:
             facts = dict(line.split(":", 1) for line in f)
         return int(facts["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return None
+
+
+def _group() -> str:
+    """The control group (version 2) of this process, as in ``user.slice/job``; empty for the root or none."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.removeprefix("0::").strip("/") for line in lines if line.startswith("0::")), "")
+
+
+def _of_groups(root: Path, group: str) -> list[int]:
+    """What is left of the limits of a control group and of those above it; files that are only cached count as free."""
+    found = []
+    for place in (root / group, *(root / above for above in Path(group).parents)):
+        try:
+            most = int((place / "memory.max").read_text())  # "max" is none
+            used = int((place / "memory.current").read_text())
+            facts = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
+            found.append(max(0, most - used + int(facts.get("inactive_file", 0))))
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 def keep() -> None:
