@@ -215,6 +215,7 @@ def neighbours(size: Size) -> Facts:
 
 def recorder(size: Size, *, view: str, net: str, compiled: bool) -> Facts:
     """Training with the recorder beside training without it, the same batches in turn."""
+    net = f"{net}:norm=batch" if view == "eval" else net  # without batch norms both views are the same forward
     real = pictures(size)
     with Plan(threads=torch.get_num_threads(), compiled=compiled).applied():
         how = {"net": net, "batch": min(BATCH, size.n), "epochs": size.rounds + WINDOW}

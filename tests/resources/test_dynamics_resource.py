@@ -70,6 +70,24 @@ def test_the_logits_are_those_before_the_update(view: str) -> None:
     assert torch.allclose(seen["mean"][batch["index"]], p, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("net", "augment", "apart"),
+    [
+        ("convnet:width=4:depth=1", "none", False),
+        ("convnet:width=4:depth=1", "flip", True),
+        ("convnet:width=4:depth=1:norm=batch", "none", True),
+        ("vit:dim=8:depth=1:heads=1:head_dim=8:mlp=8", "none", True),
+    ],
+)
+def test_a_forward_of_its_own_is_made_where_it_differs(net: str, augment: str, apart: bool) -> None:
+    how: dict[str, Any] = {**SMALL, "net": net, "augment": augment}
+    spec, other, real = Dynamics(**how, view="eval"), Dynamics(**how, view="train"), toy()
+    assert ("plain" in spec.draw(real, Seeds(0).at("step", 0), {}, 0)) == apart
+    assert (spec.cost(real).flops_per_step > other.cost(real).flops_per_step) == apart
+    seen, beside = (x.finish(ran(x), {}) for x in (spec, other))
+    assert all(torch.equal(seen[name], beside[name]) for name in seen) == (not apart)
+
+
 def test_watching_does_not_change_the_training() -> None:
     """Nor does the view, the window or the distributions; another run is another training."""
     plain = params_of(ran(Dynamics(**SMALL)))

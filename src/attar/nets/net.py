@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from attar.errors import UsageError
@@ -95,6 +96,9 @@ class Net:
             object.__setattr__(self, f"_{mode}", Skeleton(net, self.last or None))
         object.__setattr__(self, "trainable", tuple(name for name, _ in module.named_parameters()))
         object.__setattr__(self, "has_batch_statistics", any(isinstance(m, _BatchNorm) for m in module.modules()))
+        moods = (_BatchNorm, _DropoutNd)
+        alike = self.source is None and not any(isinstance(m, moods) for m in module.modules())
+        object.__setattr__(self, "modeless", alike)
         object.__setattr__(self, "has_layers", method(module, "layers"))
         object.__setattr__(self, "n_parameters", sum(p.numel() for p in module.parameters()))
 
@@ -102,6 +106,8 @@ class Net:
     "Names of the parameters; what :meth:`init` returns besides are buffers."
     has_batch_statistics: bool = field(init=False, compare=False, repr=False)
     "Whether a batch norm couples the images of a batch."
+    modeless: bool = field(init=False, compare=False, repr=False)
+    "Whether training and evaluation are the same function; never said of a network of the user, whose code decides."
     has_layers: bool = field(init=False, compare=False, repr=False)
     "Whether :meth:`layers` can be called."
     n_parameters: int = field(init=False, compare=False, repr=False)

@@ -19,6 +19,7 @@ from attar.errors import DataError, UsageError, nearest
 from attar.execute.compile import fast
 from attar.method import Batch, Cost, Descend, Resources, State, positive
 from attar.nets.build import build
+from attar.nets.fit import net_of
 from attar.optim import Opt
 from attar.real.realset import RealSet
 from attar.resources import recording
@@ -52,9 +53,10 @@ class Dynamics(TrainedNetwork):
     In the view ``train`` the logits are those of the optimisation forward, which costs nothing: transformed images, weights
     before the update, batch statistics. In the view ``eval`` the same batch passes the same weights once more, not
     transformed and in evaluation mode, which costs a forward. The scores differ where images are transformed (``augment``, which
-    selectors leave at none) or where the network has batch norms or dropout (the default has neither).
+    selectors leave at none) or where the network has batch norms or dropout; where neither is so, as by default, the views are
+    the same and the optimisation forward serves both.
 
-    Cost: that of training, a third more in the view ``eval``; 64 bytes an example, with a window 12 and 4 for each of its
+    Cost: that of training, a third more in the view ``eval`` where it differs; 64 bytes an example, with a window 12 and 4 for each of its
     epochs more, for distributions 4 (K + window) more.
     """
 
@@ -73,7 +75,7 @@ class Dynamics(TrainedNetwork):
     chosen: tuple[int, ...] = ()
     "Epochs, from 1, whose EL2N is averaged; empty for all."
 
-    schema: ClassVar[int] = 2
+    schema: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,11 +124,11 @@ class Dynamics(TrainedNetwork):
         return weights | {PREFIX + name: value.to(real.device) for name, value in seen.items()}
 
     def draw(self, real: RealSet, seeds: Seeds, res: Resources, step: int) -> Batch:
-        """A batch of training, with ``index`` int64 [B], ``epoch``, room for ``logits`` [B, K]; ``plain`` images in ``eval``."""
+        """A batch of training, with ``index`` int64 [B], ``epoch``, room for ``logits`` [B, K]; ``plain`` images for ``eval``."""
         own = self._own(seeds)
         batch = super().draw(real, own, res, step)
         index = self.rows(real, own, step)
-        if self.view == "eval":
+        if self._apart(real):
             batch["plain"] = real.draw(index)
         logits = torch.zeros(len(index), real.n_classes, device=real.device)
         return batch | {"index": index.to(real.device), "logits": logits, "epoch": step // self._batches(real)}
@@ -134,13 +136,13 @@ class Dynamics(TrainedNetwork):
     def logits(self, state: State, batch: Batch) -> torch.Tensor:
         """The optimisation forward, which also leaves its logits in the batch: float [B, K]."""
         z = super().logits(state, batch)
-        if self.view == "train":
+        if "plain" not in batch:
             batch["logits"].copy_(z.detach())
         return z
 
     def step(self, state: State, batch: Batch, descend: Descend) -> State:
         """One update, and what its examples did before it."""
-        if self.view == "eval":
+        if "plain" in batch:
             batch["logits"].copy_(self._evaluated(state, batch["plain"], batch["target"].shape[1]))
         state = descend(state, self.loss, batch)
         finite(batch["logits"], batch["index"], batch["epoch"])
@@ -157,9 +159,13 @@ class Dynamics(TrainedNetwork):
     def cost(self, real: RealSet, budget: Budget | None = None) -> Cost:
         """That of training, a forward more in the view ``eval``, and the statistics."""
         own = super().cost(real, budget)
-        share = 8 / 6 if self.view == "eval" else 1.0
+        share = 8 / 6 if self._apart(real) else 1.0
         seen = recording.size(window=self.window, classes=real.n_classes if self.distributions else 0)
         return Cost(flops_per_step=share * own.flops_per_step, memory=own.memory + float(seen) * len(real))
+
+    def _apart(self, real: RealSet) -> bool:
+        """Whether the view needs a forward of its own: ``eval``, where it is another function than the optimisation forward."""
+        return self.view == "eval" and (self.augment != "none" or not net_of(self.net, real).modeless)
 
     def _own(self, seeds: Seeds) -> Seeds:
         """Seeds that belong to this run's number at the same place."""
