@@ -56,8 +56,8 @@ class Dynamics(TrainedNetwork):
     selectors leave at none) or where the network has batch norms or dropout; where neither is so, as by default, the views are
     the same and the optimisation forward serves both.
 
-    Cost: that of training, a third more in the view ``eval`` where it differs; 64 bytes an example, with a window 12 and 4 for each of its
-    epochs more, for distributions 4 (K + window) more.
+    Cost: that of training, a third more in the view ``eval`` where it differs; 64 bytes an example, with a window 12 and 4 for
+    each of its epochs more, for distributions 4 (K + window) more.
     """
 
     number: int = 0
