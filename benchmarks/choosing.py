@@ -215,7 +215,6 @@ def neighbours(size: Size) -> Facts:
 
 def recorder(size: Size, *, view: str, net: str, compiled: bool) -> Facts:
     """Training with the recorder beside training without it, the same batches in turn."""
-    net = f"{net}:norm=batch" if view == "eval" else net  # without batch norms both views are the same forward
     real = pictures(size)
     with Plan(threads=torch.get_num_threads(), compiled=compiled).applied():
         how = {"net": net, "batch": min(BATCH, size.n), "epochs": size.rounds + WINDOW}
@@ -363,7 +362,8 @@ def main() -> None:
         size = Size(size.n, size.width, size.picks, given.rounds or size.rounds)
         more: dict[str, Any] = {}
         if name in ("recorder-train", "recorder-eval"):
-            more = {"net": given.net, "compiled": given.compile}
+            norm = ":norm=batch" if name == "recorder-eval" else ""  # without it there is no forward of its own
+            more = {"net": given.net + norm, "compiled": given.compile}
         if name in ("kcenter", "herding"):
             more = {"compiled": given.compile}
         if name.startswith("facility"):

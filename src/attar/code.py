@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from attar.errors import UsageError
 
@@ -30,14 +31,24 @@ def remember(path: Path, held: str) -> None:
     _HELD.setdefault(str(path.resolve()), held)
 
 
+def remember_module(module: ModuleType) -> ModuleType:
+    """Takes down what a module's file holds, as it is imported."""
+    if (module.__file__ or "").endswith(".py"):
+        path = Path(str(module.__file__))
+        remember(path, digest(path))
+    return module
+
+
 def unchanged(path: Path) -> str:
     """The hash of a file, which must still hold what runs here.
 
     Raises:
         UsageError: it was edited since this process imported it, so that what runs is not what it holds.
     """
-    now = digest(path)
-    if _HELD.get(str(path.resolve()), now) != now:
+    now, known = digest(path), path.resolve()
+    if any(getattr(m, "__file__", None) in (str(path), str(known)) for m in list(sys.modules.values())):
+        remember(path, now)  # somebody else imported it; from now on
+    if _HELD.get(str(known), now) != now:
         raise UsageError(f"{path} was changed since it was imported; start Python anew, so that what it holds now runs")
     return now
 
@@ -58,6 +69,6 @@ def _found(module: str) -> str | None:
     """Where a module that is not imported yet would come from."""
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError, AttributeError):
+    except Exception:  # a package that it lies in is imported, and may raise anything; whoever needs it will say so
         return None
     return spec.origin if spec is not None else None

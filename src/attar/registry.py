@@ -154,7 +154,7 @@ def load(target: str) -> type[Method]:
 
 def _from_module(where: str) -> object:
     try:
-        return importlib.import_module(where)
+        return code.remember_module(importlib.import_module(where))
     except (ImportError, ValueError) as e:
         raise UsageError(f"module '{where}' cannot be imported ({e}); check its name and that it is installed") from e
 

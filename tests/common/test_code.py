@@ -89,6 +89,16 @@ def test_an_edited_network_is_refused_until_python_starts_anew(tmp_path: Path) -
     assert files(name) == {str(path): sha(path)}
 
 
+def test_an_edited_module_is_refused_until_python_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "nets_of_mine.py"
+    path.write_text(NET)
+    build("nets_of_mine:Net", channels=1, size=(8, 8), classes=10)
+    path.write_text(NET + "\n# edited\n")
+    with pytest.raises(UsageError, match=r"nets_of_mine\.py was changed since it was imported"):
+        files("nets_of_mine:Net")
+
+
 def test_an_edited_method_is_refused_until_python_starts_anew(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(METHOD)

@@ -21,8 +21,8 @@ def test_the_tightest_limit_counts_and_cached_files_are_free(tmp_path: Path) -> 
     limited(tmp_path / "a" / "b", "1000", 900, 50)
     limited(tmp_path / "a", "max", 5000, 0)
     limited(tmp_path, "2000", 1950, 0)
-    assert memory._of_groups(tmp_path, "a/b") == [150, 50]
-    assert memory._of_groups(tmp_path, "") == [50]
+    assert memory._of_groups(tmp_path, "a/b") == [153, 53]
+    assert memory._of_groups(tmp_path, "") == [53]
     assert memory._of_groups(tmp_path / "none", "x") == []
 
 

@@ -32,7 +32,7 @@ PATIENCE = 300.0
 STOPPED, BROKEN = "stopped", 71
 SIZE = 2**16
 """Bytes of a child's notes."""
-_CHANGING = re.compile(r"\.attar-(tmp|old)-[0-9-]+|-[0-9a-f]{16}(?=\.)")
+_CHANGING = re.compile(r"\.attar-(tmp|old)-[0-9]+-[0-9]+(-h[0-9a-f]{8})?(-[0-9]+)?|-[0-9a-f]{16}(?=\.)")
 """Parts of names that differ from run to run: owners, and digests of states that tell the seconds so far."""
 
 

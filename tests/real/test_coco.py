@@ -159,7 +159,7 @@ def broken(change: str, at: Any) -> dict[str, Any]:
         ("negative", "outside of its image"),
         ("no area", "annotation 100 .* has no area; correct or delete it"),
         ("three numbers", "expected four numbers"),
-        ("nan", "expected four numbers"),
+        ("nan", "NaN is no JSON number"),
         ("no box", "has the box None"),
         ("category", "annotation 100 has the category 99, which is not among the 2 categories"),
         ("image", "annotation 100 names the image 99, which is not among the 3 images"),
@@ -247,5 +247,10 @@ def test_real_sets(data, name, n, objects) -> None:
 
 def test_what_is_no_json_number_is_refused_before_any_work(tmp_path) -> None:
     made = {**makers.plain(), "info": {"version": float("nan")}}
-    with pytest.raises(DataError, match=r"not valid JSON .NaN is no JSON number\."):
+    large = {**makers.plain(), "info": {"version": "large"}}
+    with pytest.raises(DataError, match=r"not valid JSON \(NaN is no JSON number\)"):
         load(makers.write(tmp_path / "p", train=made, test=makers.plain()))
+    page = makers.write(tmp_path / "q", train=large, test=makers.plain()) / "train.json"
+    page.write_text(page.read_text().replace('"large"', "1e999"))
+    with pytest.raises(DataError, match=r"not valid JSON \(1e999 is no finite number\)"):
+        load(tmp_path / "q")

@@ -20,7 +20,7 @@ from attar.judged import SCORES
 from attar.method import Method
 from attar.real.realset import RealSet
 from attar.verbs.estimate import estimate, seconds
-from attar.verbs.make import Job, make
+from attar.verbs.make import Job, make, named
 from attar.verbs.options import Amount, Compute, Course, Data, owners
 from attar.verbs.schedule import ahead
 
@@ -82,7 +82,7 @@ def command(verb: str, arguments: Sequence[str], default: str) -> Callable[..., 
             compute=compute,
             seed=seed,
             minutes=minutes,
-            out=(out or words.default_out(source, method, amount)).expanduser(),
+            out=named((out or words.default_out(source, method, amount)).expanduser()),
             forewarn=partial(forewarn, quick=quick),
         )
         if dry_run:
@@ -169,5 +169,6 @@ def _next(kept: Condensed, folder: str) -> str:
     if not kept.labelled:
         return f"its images: attar export {folder} --format folder --to OUT"
     made = kept.manifest["lineage"][0].get("data", {})
-    real = " --real LABELLED-DATA" if made.get("unlabelled") else ""  # a person labelled only what is kept
-    return f"how good is it: attar evaluate {folder}{real}"
+    if made.get("unlabelled"):  # a person labelled only what is kept
+        return f"how good is it, by labelled data with a test split: attar evaluate {folder} --real DATA"
+    return f"how good is it: attar evaluate {folder}"

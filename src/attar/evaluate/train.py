@@ -101,7 +101,7 @@ def _alone(protocol: Protocol) -> Iterator[None]:
             raise
         raise DataError(
             f"a batch of protocol '{protocol.name}' ({protocol.batch} images, the last what is left) holds one image, of which a "
-            "batch norm over a map of one pixel has no spread; keep another number of rows, or take norm=instance"
+            "batch norm over a map of one pixel has no spread; keep another number of rows, or a network without batch norms"
         ) from e
 
 

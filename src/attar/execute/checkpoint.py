@@ -15,6 +15,10 @@ from attar.io import atomic, tensors
 State = dict[str, torch.Tensor]
 
 
+class Foreign(UsageError):
+    """A run's folder holds the state of another run."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A folder with ``plan.json`` (what the run is) and ``state-STEP-DIGEST.safetensors`` (where it is).
@@ -29,7 +33,7 @@ class Checkpoint:
         """Starts a run here, or makes sure that the run found here is the same one.
 
         Raises:
-            UsageError: another run's state is here; names the first difference.
+            Foreign: another run's state is here; names the first difference.
             DataError: what is here cannot be read.
         """
         atomic.sweep(self.folder)
@@ -41,7 +45,7 @@ class Checkpoint:
             return
         if found != wanted:
             key = next(k for k in [*wanted, *found] if found.get(k) != wanted.get(k))
-            raise UsageError(
+            raise Foreign(
                 f"{self.folder} holds an unfinished run with other settings ({key}: {_short(found.get(key))} there, "
                 f"{_short(wanted.get(key))} now); repeat its command to finish it, or remove that folder to start anew"
             )

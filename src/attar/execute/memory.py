@@ -56,7 +56,9 @@ def _of_groups(root: Path, group: str) -> list[int]:
             most = int((place / "memory.max").read_text())  # "max" is none
             used = int((place / "memory.current").read_text())
             facts = dict(line.split() for line in (place / "memory.stat").read_text().splitlines())
-            found.append(max(0, most - used + int(facts.get("inactive_file", 0))))
+            found.append(
+                max(0, most - used + sum(int(facts.get(f"{kind}_file", 0)) for kind in ("active", "inactive")))
+            )
         except (OSError, ValueError):
             continue
     return found

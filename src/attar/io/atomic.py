@@ -22,9 +22,9 @@ import io
 import itertools
 import json
 import os
+import platform
 import re
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -63,7 +63,7 @@ def place() -> str:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
         space = ""
-    return "h" + hashlib.blake2b(f"{socket.gethostname()} {space}".encode(), digest_size=4).hexdigest()
+    return "h" + hashlib.blake2b(f"{platform.node()} {space}".encode(), digest_size=4).hexdigest()
 
 
 def start_time(pid: int) -> int:
@@ -94,11 +94,12 @@ def alive(who: str, path: Path | None = None) -> bool:
 
 
 def _touched(path: Path) -> float:
-    """When a file or anything in a folder was changed last, in seconds since 1970; 0 where it is gone."""
+    """When a file or anything in a folder was changed last, or an old folder was renamed, in seconds since 1970; 0 if gone."""
     times = [0.0]
-    for item in (path, *path.rglob("*")):
-        with contextlib.suppress(OSError):
-            times.append(item.lstat().st_mtime)
+    with contextlib.suppress(OSError):  # it may go meanwhile
+        facts = path.lstat()
+        times.append(facts.st_ctime if OLD in path.name else facts.st_mtime)
+        times += [item.lstat().st_mtime for item in path.rglob("*")]
     return max(times)
 
 

@@ -31,7 +31,9 @@ def load(reference: str) -> Any:
     """
     where, _, what = reference.rpartition(":")
     try:
-        module = _run_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        module = (
+            _run_file(Path(where)) if where.endswith(".py") else code.remember_module(importlib.import_module(where))
+        )
     except UsageError:
         raise
     except Exception as e:

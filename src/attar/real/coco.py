@@ -10,6 +10,7 @@ The fields of the annotation files are those of the COCO data format page (cocod
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -254,7 +255,7 @@ def _json(path: Path) -> dict[str, Any]:
     with atomic.named(path, "reading"):
         data = path.read_bytes()
     try:
-        page = json.loads(data, parse_constant=_no_number)
+        page = json.loads(data, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as e:
         raise DataError(f"{path} is not valid JSON ({e}); restore it, or export the annotations again") from e
     if HALF.search(data):
@@ -268,6 +269,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def _whole(path: Path, page: Any) -> None:

@@ -70,14 +70,15 @@ def loose(path: Path) -> Source:
 
 
 def _splits(path: Path) -> dict[str, Path]:
-    """The folders of splits; none where the sub-folders are classes, one of which may be called train, as of CIFAR-100.
+    """The folders of splits; none where the sub-folders are classes, of which one may be called train, as of CIFAR-100.
 
     Raises:
         DataError: two folders of one split.
     """
     inner = _folders(path)
     named = [p for p in inner if p.name.lower() in SPLIT_WORDS]
-    if len(named) < len(inner) and not any(_folders(p) for p in named):
+    words = {SPLIT_WORDS[p.name.lower()] for p in named}
+    if len(named) < len(inner) and len(words) == 1 and not any(_folders(p) for p in named):
         return {}
     places: dict[str, Path] = {}
     for p in named:

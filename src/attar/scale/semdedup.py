@@ -79,7 +79,7 @@ class SemDeDup:
     def worker_bytes(self, job: Job, classes: int, k: int) -> float:
         """Centres and their sums, tiles of products, a chunk before and after sorting, the sample of a piece in float64 too."""
         c = self.clusters or round(job.rows**0.5)
-        drawn = max(p.rows for p in job.pieces) * min(1.0, self.sample * c / max(1, job.rows))
+        drawn = max((p.rows for p in job.pieces), default=0) * min(1.0, self.sample * c / max(1, job.rows))
         return 16.0 * c * job.width + 4 * 4 * BLOCK + 8 * TILE**2 + 4 * 4 * CHUNK + 24.0 * job.width * drawn
 
     def caller_bytes(self, job: Job, classes: int) -> float:

@@ -11,7 +11,7 @@ from attar.errors import UsageError
 from attar.execute.progress import Progress, usual
 from attar.method import Method
 from attar.verbs import estimate
-from attar.verbs.make import Job, make
+from attar.verbs.make import Job, make, named
 from attar.verbs.options import Amount, Compute, Course, Data, divide
 from attar.verbs.schedule import ahead
 from attar.verbs.shards import meant, select_shards
@@ -111,11 +111,6 @@ def scheduled(method: str | Method, settings: dict[str, Any], *, quick: bool, pr
     return {**ahead(registry.find(method), settings, quick=quick, preset=preset), **settings}
 
 
-def _named(out: Path) -> Path:
-    """A path with a name of its own, which ``.`` and ``..`` are not."""
-    return out if out.name not in ("", "..") else out.resolve()
-
-
 def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None, settings: dict[str, Any]) -> Job:
     """Sorts keywords into the settings of the method, the budget, the data and the computation."""
     if isinstance(method, Method):
@@ -132,6 +127,6 @@ def job_of(verb: str, source: Any, method: str | Method, out: str | Path | None,
         amount=amount,
         data=data,
         compute=compute,
-        out=_named(Path(out).expanduser()) if out is not None else None,
+        out=named(Path(out).expanduser()) if out is not None else None,
         **vars(course),
     )

@@ -18,7 +18,7 @@ from attar.budget import Budget
 from attar.condensed import Condensed, condense, open_condensed
 from attar.errors import ResourceError, UsageError
 from attar.execute import log, memory, plan
-from attar.execute.checkpoint import Checkpoint
+from attar.execute.checkpoint import Checkpoint, Foreign
 from attar.execute.identity import describe, files, key
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress
@@ -157,6 +157,11 @@ class Job:
         )
 
 
+def named(out: Path) -> Path:
+    """A path with a name of its own, which ``.`` and ``..`` are not."""
+    return out if out.name not in ("", "..") else out.resolve()
+
+
 def make(job: Job, progress: Progress) -> list[Condensed]:
     """Does the job, or goes on with it, or finds it done.
 
@@ -176,6 +181,8 @@ def make(job: Job, progress: Progress) -> list[Condensed]:
         with lock(job.running / "lock", str(job.out)):
             try:
                 done = _finished(job, splits.train) if job.out.exists() else _written(job, splits, progress)
+            except Foreign:
+                raise
             except BaseException:
                 _forget_if_empty(job.running)
                 raise
