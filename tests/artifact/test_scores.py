@@ -64,7 +64,8 @@ def test_the_page_can_be_written_again_from_the_folder(scored: Path, tmp_path: P
     assert "How it chose" in page
 
 
-def test_the_same_selection_gives_the_same_bytes(scored: Path, tmp_path: Path) -> None:
+def test_the_same_selection_gives_the_same_bytes(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path / "cache"))  # where nothing is trained yet
     attar.select("digits", method="el2n", ipc=2, net=NET, epochs=2, runs=1, out=tmp_path / "scored")
     for name in (SCORES, "data/train.parquet"):
         assert (tmp_path / "scored" / name).read_bytes() == (scored / name).read_bytes()

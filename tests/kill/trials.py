@@ -26,7 +26,17 @@ from attar.testing.trial import method_of
 
 MOST = 6
 """Kills in one trial; then the work is left alone."""
-EXACT = ("train.parquet", "tensors.safetensors", "pixels.u8", "table.arrow", "index.safetensors")
+EXACT = (
+    "train.parquet",
+    "tensors.safetensors",
+    "scores.parquet",
+    "preview.png",
+    "pixels.u8",
+    "table.arrow",
+    "index.safetensors",
+)
+TOLD = ("kind", "task", "class_names", "source", "budget", "preprocessing", "recipe", "scores")
+"""What a manifest tells that does not depend on when and where it was written."""
 TIMES = ("cost", "plan", "seconds", "shared_seconds", "folder")
 """What JSON may hold of speed and place."""
 
@@ -316,7 +326,8 @@ def kept(home: Path) -> dict[str, str]:
         elif path.name == "log.jsonl":
             found[name] = str([_timeless(json.loads(line)) for line in path.read_text().splitlines()])
         elif path.name == "condensed.json":
-            found[name] = str(_timeless(json.loads(path.read_text())["scores"]))
+            page = json.loads(path.read_text())
+            found[name] = str(_timeless({k: page[k] for k in TOLD}))
         elif path.name == "compare.json" or path.parent.name == "scores":
             found[name] = str(_timeless(json.loads(path.read_text())))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,6 +110,26 @@ def test_a_broken_training_goes_on_to_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         run(task, real, [None], progress=Dies(after), **how)
     resumed = task.finish(run(task, real, [None], **how).states[0], {})
+    whole = build(task, real)
+    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+
+
+def test_an_interrupted_build_goes_on_where_it_was(
+    tmp_path: Path, make_set: MakeSet, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    monkeypatch.setattr("attar.resources.build.run", functools.partial(run, save_every=0.0))
+    real, task, begun = make_set(), Expert(**SMALL), []
+
+    class Seen(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            begun.append((total, done))
+
+    with pytest.raises(KeyboardInterrupt):
+        made(task, real, {}, seed=0, plan=Plan(), progress=Dies(5))
+    resumed = made(task, real, {}, seed=0, plan=Plan(), progress=Seen())
+    ((total, done),) = begun
+    assert total == task.length(real) and 0 < done <= 5
     whole = build(task, real)
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 

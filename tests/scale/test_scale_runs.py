@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
-from scale_kit import Here, content, rows, select, written
+from scale_kit import Here, Told, content, rows, select, written
 
 from attar.errors import DataError, ResourceError
 from attar.io import atomic
@@ -104,30 +103,6 @@ def test_what_cannot_fit_is_refused_before_all_reading(
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
 
-class Told:
-    """A worker without a process: every unit is done when it is told of it."""
-
-    def __init__(self, folder: Path) -> None:
-        end, self._said = os.pipe()
-        self.output, self.pid, self.unit, self.done, self.ended = os.fdopen(end, "rb"), os.getpid(), -1, 0, False
-        self._say(resident=0)
-
-    def _say(self, **answer: int) -> None:
-        os.write(self._said, json.dumps(answer).encode() + b"\n")
-
-    def answer(self) -> dict[str, int]:
-        return json.loads(self.output.readline())
-
-    def tell(self, step: str, unit: int) -> None:
-        self.unit, self.done = unit, self.done + 1
-        self._say(unit=unit)
-
-    def end(self) -> None:
-        self.ended = True
-        os.close(self._said)
-        self.output.close()
-
-
 def test_a_step_that_lets_fewer_work_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "Process", Told)
     with local.Local(tmp_path, 3, 10**12) as workers:
@@ -200,13 +175,13 @@ def cut(at: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Here, "run", ending)
 
 
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("at", [("el2n.0000", 2), ("el2n.0001", 0), ("el2n.0002", 5), ("el2n.0003", 0), ("keep", 1)])
 def test_epochs_go_on_from_the_parts_that_are_left(
-    tmp_path: Path, at: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, at: tuple[str, int], here: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = written(tmp_path / "in", rows())
     select(source, tmp_path / "whole", "el2n", {"rows": 50}, m={"epochs": 3})
+    here.clear()
     cut(at, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         select(source, tmp_path / "out", "el2n", {"rows": 50}, m={"epochs": 3})
@@ -215,6 +190,7 @@ def test_epochs_go_on_from_the_parts_that_are_left(
     assert there == [f"el2n.{e:04d}" for e in range(max(0, last - (at[0] != "keep")), last + 1)]
     select(source, tmp_path / "out", "el2n", {"rows": 50}, m={"epochs": 3})
     assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert len(here) == len(set(here)) and at in here, "a finished unit was done again"
 
 
 def test_the_last_epoch_has_no_gradient(
