@@ -162,6 +162,7 @@ USAGE = {
     "distill digits --lr-img -1": "lr_img=-1.0 must be a positive number",
     "distill digits --lr-img nan": "lr_img=nan must be a positive number",
     "distill digits --lr-img inf": "lr_img=inf must be a positive number",
+    "distill digits --method datadam --power 0.5": "power=0.5 has no slope where an activation is 0; it must be at least 1",
     "distill digits --method dc --lr-net nan": "lr_net=nan must be a positive number",
     "distill digits --momentum 1": "momentum=1.0 is not in [0, 1); try 0.5",
     "distill digits --momentum nan": "momentum=nan is not in [0, 1); try 0.5",

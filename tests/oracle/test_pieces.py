@@ -12,6 +12,7 @@ from attar.execute.compile import switched
 from attar.execute.pieces import features, logits, piece_size, summed, weight_gradient
 from attar.execute.plan import compiler_at_hand
 from attar.match.unroll import unroll
+from attar.nets.fit import activation_bytes
 
 
 def whole(p, w: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -90,7 +91,10 @@ def test_pieces_are_equal_and_batch_norms_see_all(make_problem, monkeypatch: pyt
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert [piece_size(net, n, "cpu", most=24) for n in (1, 10, 24, 25, 100, 256)] == sizes
     assert piece_size(net, 100, "cuda", most=24) == 100
-    assert piece_size(make_problem(norm="batch").net, 100, "cpu", most=24) == 100
+    room = pieces.ROOM // activation_bytes(net)
+    assert piece_size(net, room, "cuda", most=24) == room and piece_size(net, room + 1, "cuda", most=24) <= room / 2 + 1
+    coupled = make_problem(norm="batch").net
+    assert [piece_size(coupled, 100, "cpu", most=24, train=mode) for mode in (True, False)] == [100, 34]
 
 
 def test_a_sum_of_terms_has_the_slope_of_the_sum() -> None:

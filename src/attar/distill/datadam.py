@@ -28,6 +28,7 @@ from torch.nn.functional import normalize
 
 from attar.augment.siamese import augment
 from attar.budget import Budget
+from attar.errors import UsageError
 from attar.execute.pieces import FORWARD, piece_size, widened
 from attar.match.layers import layer_means, real_means, shares
 from attar.match.seen import seen
@@ -95,6 +96,11 @@ class DataDAM(Method):
     def __post_init__(self) -> None:
         pixels.check(self.start)
         positive(batch=self.batch, lr_img=self.lr_img, power=self.power, balance=self.balance)
+        if self.power < 1:
+            raise UsageError(
+                f"power={self.power} has no slope where an activation is 0; it must be at least 1: the paper takes 4, the "
+                "released code 1"
+            )
         _ = self.learn  # the momentum is checked there
 
     @property

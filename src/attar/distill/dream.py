@@ -15,7 +15,8 @@ multiply-adds for n images and D features.
 
 Differs from the official code: as IDC here (all classes move at once, by the rule of :mod:`attar.distill.idc`); two clusters
 never share a representative while the class has others; ``pool`` may bound the images that are clustered; networks are not
-trained before their first clustering, which the authors advise for residual ones.
+trained before their first clustering, which the authors advise for residual ones; batch norms have their first statistics
+there.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from attar.augment import idc, siamese
 from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import in_parts
-from attar.execute.pieces import features
+from attar.execute.pieces import FORWARD, features, piece_size
 from attar.match.gradients import calibrate
 from attar.match.inner import net_for
 from attar.match.lessons import mixed_lessons
 from attar.match.representatives import representatives
 from attar.match.tiled import Tiled, begun
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
-from attar.nets.fit import net_of, unprefixed
+from attar.nets.fit import activation_bytes, net_of, unprefixed
 from attar.nets.net import Net, Params
 from attar.optim import Opt
 from attar.params import pixels, tiles
@@ -205,6 +206,7 @@ class DREAM(Method):
         width = Features(source="random", net=self.net).width(real)
         clustering = sum(pools) * (2 * net.macs + 100 * 4 * self.batch * width) / min(self.interval, self.outer)
         held = real.example_bytes * (sum(pools) + 4 * max(pools)) + 4 * max(pools) * (width + 4 * self.batch)
+        held += piece_size(net, max(pools), "cpu", most=FORWARD, train=False) * activation_bytes(net)
         return Cost(flops_per_step=matching.flops_per_step + clustering, memory=matching.memory + held)
 
 

@@ -220,8 +220,8 @@ class IDM(Method):
         """
         k, x = len(target), augment(image, ops)
         net = build(self.net, channels=image.shape[1], size=(image.shape[2], image.shape[3]), classes=k)
-        mean = class_means(widened(net.features(params, x, train=False)), label, k)  # [K, D]
-        said = widened(net(params, x, train=False))  # [M, K]
+        said, f = map(widened, net.both(params, x, train=False))  # [M, K], [M, D]
+        mean = class_means(f, label, k)  # [K, D]
         wrong = cross_entropy(said, label, reduction="none")  # [M]
         if len(x) == k:  # one image per class: what is recognised already is left alone
             wrong = wrong * (said.argmax(1) != label)
@@ -236,9 +236,9 @@ class IDM(Method):
         images, taught = real.n_classes * self.batch, self.trained * self.lessons * self.batch_net
         drawn = taught if self.teach == "real" else 0
         back = piece_size(net, self.batch_net, "cpu", most=BACKWARD)
-        active = max(2 * kept, piece_size(net, images, "cpu", most=FORWARD), back)
+        active = max(kept, piece_size(net, images, "cpu", most=FORWARD, train=False), back)
         return Cost(
-            flops_per_step=2 * net.macs * (images + 6 * kept + 3 * taught),
+            flops_per_step=2 * net.macs * (images + 3 * kept + 3 * taught),
             memory=4 * real.example_bytes * (3 * images + drawn + 12 * kept)
             + active * activation_bytes(net)
             + 8 * self.queue * net.n_parameters,

@@ -9,7 +9,7 @@ Move each kept image until a trained network sees one of these points in it, and
 
 No norm is squared, in the official code neither.
 
-Cost: 6 M forwards a step (3 M where ce is 0) with the graph of one class alive; once two forwards of every real image, and the
+Cost: 3 M forwards a step with the graph of one class alive; once two forwards of every real image, and the
 network's training.
 
 Differs from the official code: all images of a class form one batch, so norms and the cross entropy's mean are over a class;
@@ -168,12 +168,11 @@ class WMDD(Method):
         self, net: Net, params: Params, x: torch.Tensor, w: torch.Tensor, state: State, k: int
     ) -> torch.Tensor:
         """The share of one class: x [m, C, H, W] with weights w [m], 1 / count or 0."""
-        entered, f = net.norms(params, x)
+        entered, logits, f = net.norms(params, x)
         gap = (f - state["target"][state["slot"][k]]) * (w > 0)[:, None]  # [m, D]
         loss = length(gap)
         if self.ce:
-            logits = widened(net(params, x, train=False))  # [m, K]
-            wrong = cross_entropy(logits, torch.full_like(state["slot"][k], k), reduction="none")  # [m]
+            wrong = cross_entropy(widened(logits), torch.full_like(state["slot"][k], k), reduction="none")  # [m]
             loss = loss + self.ce * (w * wrong).sum()
         for i, maps in enumerate(map(widened, entered)):
             with torch.autocast(x.device.type, enabled=False):  # the small difference of two means is what is matched
@@ -187,12 +186,10 @@ class WMDD(Method):
 
     def cost(self, real: RealSet, budget: Budget) -> Cost:
         net, kept = self._net(real), budget.total(real.sizes, real.example_bytes)
-        alive = max(
-            (2 + bool(self.ce)) * kept / real.n_classes, min(BLOCK, len(real))
-        )  # one class, or a block of real images
+        alive = max(2 * kept / real.n_classes, min(BLOCK, len(real)))  # one class, or a block of real images
         width = Features(source="trained", net=self.net, epochs=self.epochs).width(real)
         return Cost(
-            flops_per_step=6.0 * net.macs * kept * (1 + bool(self.ce)),
+            flops_per_step=6.0 * net.macs * kept,
             memory=4.0 * real.example_bytes * (8 * kept + 2 * min(BLOCK, len(real)))
             + activation_bytes(net) * alive
             + 4.0 * width * kept,

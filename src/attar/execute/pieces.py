@@ -2,8 +2,8 @@
 
 Measured on AVX-512 cores with a ConvNet-3 of width 128 on 32x32 images, compiled: a training step on 100 images at once does
 46 GFLOP/s on one core, in pieces of 20 it does 77; on two cores 138 in pieces of 20 and 152 in pieces of 50; a forward in
-pieces of 16 to 32 does 85 on one core, where a matrix product does 130. On a GPU the images stay together, and so they do
-where images see each other (batch statistics), as the result would change.
+pieces of 16 to 32 does 85 on one core, where a matrix product does 130. On a GPU pieces are as large as a GiB of activations
+allows. Where images see each other (batch statistics in training mode) they stay together, as the result would change.
 """
 
 from __future__ import annotations
@@ -17,16 +17,26 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, pad
 
 from attar.execute.compile import fast, on
+from attar.nets.fit import activation_bytes
 from attar.nets.net import Net, Params
 
 FORWARD, BACKWARD = 32, 25
 """Most images of one piece for every thread, without a graph and with one."""
+ROOM = 1 << 30
+"""Bytes of activations of one piece on a GPU."""
 
 
-def piece_size(net: Net, images: int, device: torch.device | str, *, most: int) -> int:
-    """Images of one piece: all, or as few as give equal pieces of at most ``most`` for every thread."""
-    most *= torch.get_num_threads()
-    if net.has_batch_statistics or torch.device(device).type != "cpu" or images <= most:
+def piece_size(net: Net, images: int, device: torch.device | str, *, most: int, train: bool = True) -> int:
+    """Images of one piece: all, or as few as give equal pieces of at most ``most`` for every thread, more on a GPU.
+
+    Args:
+        train: training mode, in which the images of batch norms see each other.
+    """
+    if torch.device(device).type == "cpu":
+        most *= torch.get_num_threads()
+    else:
+        most = max(most, ROOM // max(1, activation_bytes(net)))
+    if (train and net.has_batch_statistics) or images <= most:
         return max(1, images)
     return math.ceil(images / math.ceil(images / most))
 
@@ -34,14 +44,15 @@ def piece_size(net: Net, images: int, device: torch.device | str, *, most: int) 
 @torch.no_grad()
 def features(net: Net, params: Params, x: torch.Tensor, *, train: bool = True) -> torch.Tensor:
     """Pre-classifier features without a graph: [B, C, H, W] -> [B, D], float32 at least; ``train``: in training mode."""
-    return _forward(net.features, params, x, piece_size(net, len(x), x.device, most=FORWARD), train=train)
+    return _forward(net.features, params, x, piece_size(net, len(x), x.device, most=FORWARD, train=train), train=train)
 
 
 @torch.no_grad()
 def logits(net: Net, params: Params, x: torch.Tensor) -> torch.Tensor:
     """Logits in evaluation mode without a graph: [B, C, H, W] -> [B, K], float32 at least."""
-    size = len(x) if x.device.type != "cpu" else min(len(x), FORWARD * torch.get_num_threads())
-    return _forward(net, params, x, size, train=False)
+    on_cpu = x.device.type == "cpu"  # where compiled code knows one size, whatever the length of a last batch
+    size = FORWARD * torch.get_num_threads() if on_cpu else max(FORWARD, ROOM // max(1, activation_bytes(net)))
+    return _forward(net, params, x, min(len(x), size), train=False)
 
 
 def _forward(fn: Callable[..., torch.Tensor], params: Params, x: torch.Tensor, size: int, **how: bool) -> torch.Tensor:
@@ -75,7 +86,7 @@ def weight_gradient(
     Returns:
         The sum (a scalar), and name -> tensor of the weight's shape.
     """
-    size = size or piece_size(net, len(x), x.device, most=BACKWARD)
+    size = size or piece_size(net, len(x), x.device, most=BACKWARD, train=train)
     weights = {n: params[n].detach().requires_grad_() for n in (net.trainable if names is None else names)}
     others = {n: v for n, v in params.items() if n not in weights}
     run, loss, total = fast(_loss), torch.zeros((), dtype=w.dtype, device=w.device), None

@@ -108,7 +108,7 @@ class Path:
         pixels = 4 * net.channels * net.size[0] * net.size[1]
         return Cost(
             flops_per_step=2 * net.macs * images,
-            memory=pixels * classes * batch + 3 * activation_bytes(net) * alive,
+            memory=3 * pixels * classes * batch + 3 * activation_bytes(net) * alive,
         )
 
 

@@ -139,7 +139,7 @@ class Tiled:
         )
         images = 3 * k * batch + 7 * matched + 3 * learnt * (outer - 1) / outer
         alive = max(piece_size(net, max(batch, lessons[1]), "cpu", most=BACKWARD), 3 * matched // k)
-        pictures = 4 * real.example_bytes * (k * batch + 2 * learnt + 8 * decoded)
+        pictures = 4 * real.example_bytes * (max(3 * k * batch, k * batch + 2 * learnt) + 8 * decoded)
         return Cost(flops_per_step=2 * net.macs * images, memory=pictures + 3 * activation_bytes(net) * alive)
 
 

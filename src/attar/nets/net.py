@@ -43,6 +43,7 @@ class Skeleton(nn.Module):
         self.holds = tuple(name for name, _ in tensors(net))
         self._seen: list[torch.Tensor] = []
         self._tapped = last is not None
+        self.gives_both = self._tapped or isinstance(net, Classifier)  # in one forward
         if last is not None:
             net.get_submodule(last).register_forward_pre_hook(self._tap)
 
@@ -175,20 +176,25 @@ class Net:
             )
         return self._enter(params, x, train, update, "layers")
 
-    def norms(self, params: Mapping[str, torch.Tensor], x: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """[B, C, H, W] -> what enters each batch norm, [B, C', H', W'] in the order in which it comes; and the features.
+    def norms(
+        self, params: Mapping[str, torch.Tensor], x: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
+        """[B, C, H, W] -> what enters each batch norm, [B, C', H', W'] in the order in which it comes; logits and features.
 
-        One forward in evaluation mode; not under ``torch.compile``.
+        One forward in evaluation mode, but for modules as in :meth:`both`; not under ``torch.compile``.
         """
         seen: list[torch.Tensor] = []
         batch_norms = [m for m in vars(self)["_eval"].modules() if isinstance(m, _BatchNorm)]
         taps = [m.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for m in batch_norms]
+        once = vars(self)["_eval"].gives_both
         try:
-            features = self.features(params, x, train=False)
+            logits, features = (
+                self.both(params, x, train=False) if once else (None, self.features(params, x, train=False))
+            )
         finally:
             for tap in taps:
                 tap.remove()
-        return seen, features
+        return seen, self(params, x, train=False) if logits is None else logits, features
 
     def _enter(self, params: Mapping[str, torch.Tensor], x: torch.Tensor, train: bool, update: bool, want: Want) -> Any:
         mode = "eval" if not train else "train" if update else "still"

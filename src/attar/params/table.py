@@ -8,7 +8,8 @@ A method has a field ``params`` and learns whatever tensors that names; its loss
     rows(self.params, state, recipe)                                    # what finish returns
 
 A budget counts bytes: the stored tensors of a set take at most those of the pixel images (float32) that the budget names, so
-that ``ipc=10`` compares sets of equal storage. Numbers of images that are decoded from them differ.
+that ``ipc=10`` compares sets of equal storage. Numbers of images that are decoded from them differ. Learned labels (DATM, TESLA's
+teacher) are beside the budget, K floats for every decoded image, and stand as ``bytes_labels`` in the manifest.
 """
 
 from __future__ import annotations
