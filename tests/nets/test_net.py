@@ -7,6 +7,7 @@ import torch
 from torch.func import grad, hessian, jvp, vmap
 
 from attar.nets import build, names
+from attar.nets.fit import prefixed, unprefixed
 from attar.nets.net import hollow
 from attar.seeds import Seeds
 
@@ -257,3 +258,11 @@ def test_a_hollow_copy_holds_no_numbers_and_keeps_shared_tensors_shared():
     copied = hollow(Tied())
     assert copied.b.weight is copied.a.weight
     assert all(t.is_meta for t in [*copied.parameters(), *copied.buffers()])
+
+
+@pytest.mark.parametrize("spec", SMALL)
+def test_a_state_gives_back_all_parameters_and_no_moments(spec) -> None:
+    net = small(spec)
+    params = {name: t for name, t in net.init(Seeds(0)).items() if name in net.trainable}
+    state = prefixed(params) | {f"net.{name}.momentum": torch.zeros_like(t) for name, t in params.items()}
+    assert unprefixed(state).keys() == params.keys()

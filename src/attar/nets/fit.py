@@ -26,7 +26,7 @@ def prefixed(params: Params) -> Params:
 def unprefixed(state: Params) -> Params:
     """The parameters that :func:`prefixed` put into a state; moments (``net.NAME.momentum``) stay behind."""
     named = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
-    return {k: v for k, v in named.items() if k.rsplit(".", 1)[0] not in named}
+    return {k: v for k, v in named.items() if k.rpartition(".")[0] not in named}
 
 
 @lru_cache(maxsize=64)
