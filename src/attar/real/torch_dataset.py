@@ -67,14 +67,17 @@ def _item(dataset: Any, i: int, where: str, labelled: bool) -> tuple[Picture, An
         error.__cause__ = e
         return error, None
     if not labelled:
-        item = (item[0] if isinstance(item, (tuple, list)) and item else item, None)
+        return _picture(item[0] if isinstance(item, (tuple, list)) and item else item, where), None
     if not isinstance(item, (tuple, list)) or len(item) < 2:
         raise DataError(
             f"{where} is {type(item).__name__}, and not (image, label); wrap the dataset so that it gives pairs"
         )
     image, label = item[:2]
-    picture = image if isinstance(image, (bytes, Image.Image)) else as_array(image, where)
-    return picture, label.item() if isinstance(label, torch.Tensor) or hasattr(label, "dtype") else label
+    return _picture(image, where), label.item() if isinstance(label, torch.Tensor) or hasattr(label, "dtype") else label
+
+
+def _picture(image: Any, where: str) -> Picture:
+    return image if isinstance(image, (bytes, Image.Image)) else as_array(image, where)
 
 
 def _names(dataset: Any) -> tuple[str, ...]:
