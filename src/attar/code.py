@@ -32,8 +32,8 @@ def remember(path: Path, held: str) -> None:
 
 
 def remember_module(module: ModuleType) -> ModuleType:
-    """Takes down what a module's file holds, as it is imported."""
-    if (module.__file__ or "").endswith(".py"):
+    """Takes down what a module's file holds, as it is imported; attar's own are known by its version."""
+    if module.__name__.partition(".")[0] != "attar" and (module.__file__ or "").endswith(".py"):
         path = Path(str(module.__file__))
         remember(path, digest(path))
     return module
