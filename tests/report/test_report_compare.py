@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from attar.condensed import Condensed
-from attar.report import compare, cross, grid, table
+from attar.report import compare, cross, grid, svg, table, wording
 
 
 def row(method: str, ipc: int | None, mean: float | None, *, random: float = 0.5, **more: Any) -> dict[str, Any]:
@@ -105,6 +105,33 @@ def test_one_size_is_drawn_as_dots_the_best_first() -> None:
     assert 'class="chart dots"' in html
     names = re.findall(r'<text class="name"[^>]*>([^<]+)</text>', html)
     assert names == ["dsa", "dm", grid.RANDOM]
+
+
+def test_more_methods_than_colours_are_drawn_as_dots_for_each_size() -> None:
+    names = [f"m{i}" for i in range(svg.COLOURS + 1)]
+    rows = [row(name, ipc, 0.5 + i / 100 + ipc / 1000) for ipc in (1, 10) for i, name in enumerate(names)]
+    few, many = (compare.render(r, title="t") for r in ([r for r in rows if r["method"] != names[-1]], rows))
+    assert 'class="chart lines"' in few and 'class="legend"' in few and 'class="chart dots"' not in few
+    assert many.count('class="chart dots"') == 2 and "chart lines" not in many and 'class="legend"' not in many
+    assert many.index("<span>1 image per class</span>") < many.index("<span>10 images per class</span>")
+    drawn = re.findall(r'<text class="name"[^>]*>([^<]+)</text>', many)
+    assert drawn == 2 * [*names[::-1], grid.RANDOM]
+    assert len(set(re.findall(r'id="(trend[^"]*)"', many))) == len(re.findall(r'id="trend', many))
+
+
+def test_short_schedules_of_all_methods_are_said_once_in_the_sentence() -> None:
+    quick = [row(name, 10, mean, quick=True) for name, mean in (("dm", 0.8), ("dsa", 0.79), ("dc", 0.78))]
+    text = re.sub(r"<[^>]+>", "", compare.render(quick, title="t"))
+    assert "dm is the best of 3 methods by short schedules: 0.800" in text
+    assert "Not clearly ahead of dsa, by" in text and "dsa, quick" in text
+    mixed = re.sub(r"<[^>]+>", "", compare.render([*quick[:2], row("dc", 10, 0.795)], title="t"))
+    assert (
+        "dm, quick is the best of 3 methods: 0.800" in mixed and "Not clearly ahead of dc and dsa, quick, by" in mixed
+    )
+
+
+def test_several_names_are_listed_as_in_a_sentence() -> None:
+    assert [wording.listed(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
 
 
 def test_sizes_are_rows_where_a_set_is_not_per_class() -> None:

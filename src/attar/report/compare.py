@@ -11,17 +11,17 @@ from markupsafe import Markup
 from attar.report import scale, svg, wording
 from attar.report.cross import across
 from attar.report.facts import Measure, text
-from attar.report.grid import RANDOM, Cell, Grid, Line, grids
+from attar.report.grid import QUICK, RANDOM, Cell, Grid, Line, grids
 from attar.report.render import template
 
 
 @dataclass(frozen=True)
 class Part:
-    """A grid with its chart and the chart's keys."""
+    """A grid with its charts, each under a caption, and the keys of one with lines."""
 
     grid: Grid
-    chart: Markup | None
-    keys: tuple[tuple[Markup, str], ...]
+    charts: tuple[tuple[str, Markup], ...]
+    keys: tuple[tuple[Markup, str], ...] = ()
 
 
 def render(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
@@ -33,9 +33,10 @@ def render(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
     """
     found = grids(rows)
     parts = [_part(grid, i) for i, grid in enumerate(found)]
-    result, verdict = _result(parts[0].grid) if parts else (Markup("Nothing to compare."), "")
+    quick = {row.get("quick") is True for row in rows}
+    result, verdict = _result(parts[0].grid, quick=quick == {True}) if parts else (Markup("Nothing to compare."), "")
     context = {"title": text(title), "result": result, "verdict": verdict, "parts": parts, "crosses": across(found)}
-    context["quick"] = any(row.get("quick") is True for row in rows)
+    context["quick"] = True in quick
     return template("compare.html.j2", context)
 
 
@@ -59,24 +60,26 @@ def _block(title: str, heads: Sequence[str], lines: Sequence[Line], marked: Call
 
 
 def _part(grid: Grid, number: int) -> Part:
-    """A chart over sizes, or dots where there is one size."""
-    if len(grid.sizes) == 1 or not grid.sizes[0]:
-        return Part(grid, _ranked(grid, number), ())
+    """Lines over sizes; where there is one size, or more methods than lines that can be told apart, dots for each size."""
+    methods = sum(not line.quiet for line in grid.lines)
+    if len(grid.sizes) == 1 or not grid.sizes[0] or methods > svg.COLOURS:
+        ranked = [(head, _ranked(grid, i, f"trend{number}-{i}")) for i, head in enumerate(grid.heads)]
+        return Part(grid, tuple((head, chart) for head, chart in ranked if chart))
     series = [s for s in (_series(line, grid.sizes) for line in grid.lines) if s.points]
     if not series:
-        return Part(grid, None, ())
+        return Part(grid, ())
     reach = [v for line in grid.lines for c in line.cells if c and c.measure for v in c.measure.drawn]
-    what = "images per class" if grid.per_class else "examples kept"
+    what = f"Accuracy against {'images per class' if grid.per_class else 'examples kept'}"
     chart = svg.lines(
         series,
         _sizes(grid.sizes),
         scale.linear(reach, least=0.05, inside=(0.0, 1.0)),
         ident=f"trend{number}",
-        title=f"Accuracy against {what}",
+        title=what,
         desc="; ".join(f"{s.name}: {', '.join(f'{y:.3f} at {x:g}' for x, y in s.points)}" for s in series),
         height=360,
     )
-    return Part(grid, chart, tuple((svg.key(i, s), s.name) for i, s in enumerate(series)))
+    return Part(grid, ((what, chart),), tuple((svg.key(i, s), s.name) for i, s in enumerate(series)))
 
 
 def _sizes(sizes: tuple[int, ...]) -> scale.Scale:
@@ -100,9 +103,9 @@ def _series(line: Line, sizes: tuple[int, ...]) -> svg.Series:
     )
 
 
-def _ranked(grid: Grid, number: int) -> Markup | None:
-    """One size: the methods as dots, the best first."""
-    found = [(line, c, c.measure) for line in grid.lines for c in line.cells if c is not None and c.measure is not None]
+def _ranked(grid: Grid, at: int, ident: str) -> Markup | None:
+    """The methods at one size as dots, the best first."""
+    found = [(line, c, c.measure) for line in grid.lines if (c := line.cells[at]) is not None and c.measure is not None]
     if not found:
         return None
     found.sort(key=lambda item: -item[2].mean)
@@ -118,20 +121,25 @@ def _ranked(grid: Grid, number: int) -> Markup | None:
         for line, cell, m in found
     ]
     axis = scale.linear([v for _, _, m in found for v in (*m.drawn, *m.each)], least=0.05, inside=(0.0, 1.0))
-    return svg.dots(rows, axis, ident=f"trend{number}", title=f"Accuracy of the methods, {grid.heads[0]}")
+    return svg.dots(rows, axis, ident=ident, title=f"Accuracy of the methods, {grid.heads[at]}")
 
 
-def _result(grid: Grid) -> tuple[Markup, str]:
-    """The best method of the largest size in one sentence, and whether it is clearly ahead of the next."""
+def _result(grid: Grid, *, quick: bool) -> tuple[Markup, str]:
+    """The best method of the largest size in one sentence, and whether it is clearly ahead of the next.
+
+    Args:
+        quick: whether all methods had their short schedules, which is then said once.
+    """
     measured = [grid.measured(i) for i in range(len(grid.sizes))]
     at = max((i for i, found in enumerate(measured) if any(not line.quiet for line, _ in found)), default=None)
     if at is None:
         return Markup("Nothing was measured yet."), ""
-    methods = sorted(((line, m) for line, m in measured[at] if not line.quiet), key=lambda item: -item[1].mean)
-    line, m = methods[0]
+    methods = [(line.name.replace(QUICK, "", quick), m) for line, m in measured[at] if not line.quiet]
+    methods.sort(key=lambda item: -item[1].mean)
+    name, m = methods[0]
     rank = f"is the best of {len(methods)} methods" if len(methods) > 1 else "is the only method"
-    said = Markup("With {}, {} {}: <strong>{}</strong> accuracy with {}").format(
-        grid.heads[at], line.name, rank, wording.together(m), grid.network
+    said = Markup("With {}, {} {}{}: <strong>{}</strong> accuracy with {}").format(
+        grid.heads[at], name, rank, " by short schedules" * quick, wording.together(m), grid.network
     )
     random = [m for line, m in measured[at] if line.quiet and line.name.startswith(RANDOM)]
     if random:
@@ -139,10 +147,10 @@ def _result(grid: Grid) -> tuple[Markup, str]:
     return said + ".", _doubt(m, methods[1:])
 
 
-def _doubt(best: Measure, others: Sequence[tuple[Line, Measure]]) -> str:
+def _doubt(best: Measure, others: Sequence[tuple[str, Measure]]) -> str:
     """What the best is not clearly ahead of, and that a single seed tells no spread."""
-    close = [line.name for line, m in others if _close(best, m)]
-    said = [f"Not clearly ahead of {' and '.join(close)}, by 95 % intervals over seeds."] if close else []
+    close = [name for name, m in others if _close(best, m)]
+    said = [f"Not clearly ahead of {wording.listed(close)}, by 95 % intervals over seeds."] if close else []
     if others and 1 in (best.seeds, *(m.seeds for _, m in others)):
         said.append("A single seed says nothing of the spread.")
     return " ".join(said)

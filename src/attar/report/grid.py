@@ -11,6 +11,8 @@ from attar.report.accuracy import conditions
 from attar.report.facts import Measure, Score, mapping, number, score, text, whole
 
 RANDOM = "random real examples"
+QUICK = ", quick"
+"""Marks the name of a method that had its short schedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,7 @@ def _entry(row: Mapping[str, Any], size: str) -> Entry:
     shared = mapping(mapping(told.get("baseline")).get("random")).get("protocol")
     protocol = text(shared, 60) if isinstance(shared, str) else found.protocol
     return Entry(
-        method=f"{name}, quick" if row.get("quick") is True else name,
+        method=name + QUICK * (row.get("quick") is True),
         size=whole(row.get(size)),
         bytes=whole(row.get("bytes")),
         seconds=number(row.get("seconds")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from markupsafe import Markup
 from scipy.special import stdtrit
 
@@ -18,6 +20,11 @@ _NETWORKS = {"convnet": "ConvNet", "mlp": "MLP", "resnet": "ResNet", "vgg": "VGG
 def opening(words: str) -> str:
     """The first letter of a sentence made large."""
     return words[:1].upper() + words[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(x for x in (", ".join(names[:-1]), *names[-1:]) if x)
 
 
 def overlap(a: Measure, b: Measure) -> bool:
