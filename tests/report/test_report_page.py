@@ -74,7 +74,7 @@ def test_the_page_opens_with_the_result_in_one_sentence(synthetic: Condensed, sc
         "30 random real images reach 0.620 ± 0.030; all 1,438 real images reach 0.968 ± 0.004."
     )
     assert sentence in text
-    assert "That is 0.241 above random examples" in text
+    assert "That is 0.241 above random examples of the same number." in text
     assert text.index(sentence) < text.index("What was kept") < text.index("Accuracy") < text.index("Cost")
 
 
@@ -82,6 +82,7 @@ def test_decoded_images_are_told_beside_as_many_random_ones_as_are_stored(synthe
     synthetic.exact["stored"] = synthetic.images[::3]
     text = Reader(page.render(synthetic.scored([score()]))).text
     assert "30 synthetic images of digits, decoded from 10 stored ones, train a ConvNet to" in text
+    assert "above random examples of as many bytes." in text
     assert "10 random real images reach 0.620" in text and "30 random" not in text
 
 

@@ -48,7 +48,7 @@ def render(condensed: Condensed, *, real: RealSet | None = None, folder: str | N
         "real": n_real,
         "synthetic": synthetic,
         "result": _result(condensed, scores, steps, n_real=n_real, noun=noun),
-        "verdict": wording.verdict(scores[0] if scores else None),
+        "verdict": wording.verdict(scores[0] if scores else None, alike=_alike(condensed)),
         "line": _line(condensed, steps),
         "gallery": pictures.gallery(condensed, real),
         "excerpts": excerpts(condensed),
@@ -94,6 +94,11 @@ def _worth(condensed: Condensed) -> int:
     if "stored" in condensed.exact:
         return condensed.worth
     return facts.whole(facts.mapping(condensed.manifest.get("budget")).get("stored")) or len(condensed)
+
+
+def _alike(condensed: Condensed) -> str:
+    """What random examples beside it have in common with it."""
+    return "of as many bytes" if _worth(condensed) < len(condensed) else "of the same number"
 
 
 def _line(condensed: Condensed, steps: Sequence[Step]) -> list[str]:

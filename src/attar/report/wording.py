@@ -141,13 +141,17 @@ def together(m: Measure) -> str:
     return accuracy(m).replace(" ", "\u00a0")
 
 
-def verdict(best: Score | None) -> str:
-    """How the kept examples stand to random ones, with the spread of both in mind."""
+def verdict(best: Score | None, *, alike: str) -> str:
+    """How the kept examples stand to random ones, with the spread of both in mind.
+
+    Args:
+        alike: what both have in common, as ``of the same number``.
+    """
     random = best.baselines.get("random") if best else None
     if best is None or best.kept is None:
         return ""
     if random is None:
-        return "No random examples of the same number were measured beside it, so the score stands alone."
+        return f"No random examples {alike} were measured beside it, so the score stands alone."
     gap, apart = best.kept.mean - random.mean, difference(best.kept, random)
     if apart is not None and apart[0] <= 0 <= apart[1]:
         held = "the 95 % interval of the difference holds 0"
@@ -155,4 +159,4 @@ def verdict(best: Score | None) -> str:
     if apart is None and overlap(best.kept, random):
         return "The two overlap: this is not clearly different from taking examples at random."
     alone = " A single seed says nothing of the spread." if 1 in (best.kept.seeds, random.seeds) else ""
-    return f"That is {abs(gap):.3f} {'above' if gap > 0 else 'below'} random examples of the same number.{alone}"
+    return f"That is {abs(gap):.3f} {'above' if gap > 0 else 'below'} random examples {alike}.{alone}"
