@@ -161,6 +161,12 @@ def test_sizes_are_told_beside_the_real_set(synthetic: Condensed) -> None:
     assert ["pictures, exact numbers", "7.68 kB", "92 kB", "8.34 %"] in rows
 
 
+def test_examples_without_a_class_each_have_no_bytes_of_labels(subset: Condensed) -> None:
+    labelled = page.render(subset)
+    subset.table = subset.table.drop_columns(["label"])
+    assert '<th scope="row">labels</th>' in labelled and '<th scope="row">labels</th>' not in page.render(subset)
+
+
 def test_checksums_are_those_of_the_saved_files(synthetic: Condensed, tmp_path: Any) -> None:
     html = page.render(synthetic)
     synthetic.save(tmp_path / "kept")

@@ -53,7 +53,7 @@ def _sizes(condensed: Condensed, n_real: int | None) -> list[tuple[str, str, str
         rows.append(("pictures, 8-bit pixels", wording.size(eight), _size(real), _against(eight, real)))
     if exact != eight:
         rows.append(("pictures, exact numbers", wording.size(exact), _size(real), _against(exact, real)))
-    if labels is not None:
+    if labels is not None and condensed.labelled:
         rows.append(("labels", wording.size(labels), _size(n_real), _against(labels, n_real)))
     return rows
 
