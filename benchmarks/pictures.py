@@ -116,6 +116,29 @@ def matched(figure: Any, found: dict[str, Found]) -> None:
         axes.set(title=f"{data}, {ipc} per class", xlabel="accuracy")
 
 
+def across(figure: Any, found: dict[str, Found]) -> None:
+    """Accuracy of every matching method in one comparison, by each network that learned its set; a panel for every size."""
+    some = [r for r in found["compared"] if r["method"] != "all"]
+    networks = list(dict.fromkeys(r["network"] for r in some))
+    sizes = sorted({r["ipc"] for r in some})
+    for axes, ipc in zip(figure.subplots(1, len(sizes)), sizes):
+        own = {(r["method"], r["network"]): r for r in some if r["ipc"] == ipc}
+        of_random = {("random", r["network"]): r["random"] for r in own.values()}
+        scores = own | of_random
+        order = sorted({m for m, _ in scores}, key=lambda m: scores[m, networks[0]]["last_mean"])
+        looks = zip((0.24, 0.0, -0.24), networks, COLOURS, "os^")
+        for aside, network, colour, marker in looks:
+            look = {"marker": marker, "markersize": 4, "linestyle": "", "elinewidth": 1}
+            for place, name in enumerate(order, start=1):
+                mean, (low, high) = (scores[name, network][k] for k in ("last_mean", "interval"))
+                shade = QUIET if name == "random" else colour
+                axes.errorbar(mean, place + aside, xerr=(high - low) / 2, color=shade, **look)
+            axes.plot([], [], color=colour, marker=marker, linestyle="", label=network)
+        axes.set_yticks(range(1, len(order) + 1), order)
+        axes.set(title=f"{some[0]['data']}, {ipc} per class", xlabel="accuracy")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(networks))
+
+
 FAMILIES = {
     "the hardest first": ("el2n", "forgetting", "aum", "entropy"),
     "uncertain, or without the hardest": ("dyn-unc", "dual", "ccs", "d2", "d2:strata"),
@@ -128,6 +151,7 @@ PICTURES: dict[str, tuple[Callable[[Any, dict[str, Found]], None], tuple[str, ..
     "asked": (asked, ("active",), (6, 3.6)),
     "kept": (kept, ("selection",), (9.5, 3.8)),
     "matched": (matched, ("matching",), (11, 4.2)),
+    "across": (across, ("compared",), (10, 6)),
 }
 """Name -> who draws it, the benchmarks whose rows it shows, its size in inches."""
 
