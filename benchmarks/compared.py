@@ -53,7 +53,7 @@ def cell(found: dict[str, Any]) -> dict[str, Any]:
     """What a row keeps of a method's score by one network, or of why there is none."""
     score = found["score"]
     random = score["baseline"]["random"]
-    names = ("protocol", "labels", "epochs", "seeds", "last_mean", "last_std", "interval", "accuracies", "broken")
+    names = ("protocol", "epochs", "seeds", "last_mean", "last_std", "interval", "accuracies", "broken")
     return {
         **{k: found[k] for k in ("rows", "bytes", "seconds", "shared_seconds", "quick")},
         **{k: score[k] for k in names if k in score},
@@ -73,8 +73,8 @@ def main() -> None:
     spent, rows = [float(line) for line in (work / "seconds.txt").read_text().split()], Rows(given.out)
     plan = table[0]["score"]["plan"]
     for found in table:
-        key = {"data": given.data, "method": found["method"], "ipc": found["ipc"], "network": found["score"]["network"]}
-        rows.put(cell(found), **key, dtype=given.dtype)
+        what = {k: found["score"][k] for k in ("network", "labels")}
+        rows.put(cell(found), data=given.data, method=found["method"], ipc=found["ipc"], **what, dtype=given.dtype)
     facts = {"whole_seconds": sum(spent), "calls": len(spent), "methods": len({f["method"] for f in table})}
     facts |= {"plan": plan, "command": command(), "environment": environment(plan["device"], threads=plan["threads"])}
     rows.put(facts, data=given.data, method="all", dtype=given.dtype)

@@ -122,7 +122,7 @@ def across(figure: Any, found: dict[str, Found]) -> None:
     networks = list(dict.fromkeys(r["network"] for r in some))
     sizes = sorted({r["ipc"] for r in some})
     for axes, ipc in zip(figure.subplots(1, len(sizes)), sizes):
-        own = {(r["method"], r["network"]): r for r in some if r["ipc"] == ipc}
+        own = {(r["method"] + ", soft" * (r["labels"] == "soft"), r["network"]): r for r in some if r["ipc"] == ipc}
         of_random = {("random", r["network"]): r["random"] for r in own.values()}
         scores = own | of_random
         order = sorted({m for m, _ in scores}, key=lambda m: scores[m, networks[0]]["last_mean"])

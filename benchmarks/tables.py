@@ -49,8 +49,8 @@ def among(r: dict[str, Any]) -> str:
 
 
 def named(r: dict[str, Any]) -> str:
-    """The method of a row, marked where its schedule is a short one."""
-    return f"`{r['method']}`" + (", quick" if r.get("quick") else "")
+    """The method of a row, marked where its schedule is a short one and where networks learned its soft labels."""
+    return f"`{r['method']}`" + ", quick" * bool(r.get("quick")) + ", soft labels" * (r.get("labels") == "soft")
 
 
 def fidelity() -> str:
@@ -148,12 +148,13 @@ def compared() -> str:
     head = ["ipc", "method", *(f"`{n}`" for n in nets), "bytes", "made in", "shared before"]
     body = []
     for ipc in dict.fromkeys(r["ipc"] for r in found):
-        of = {(r["method"], r["network"]): r for r in found if r["ipc"] == ipc}
-        for method in sorted({m for m, _ in of}, key=lambda m: (-of[m, nets[0]].get("last_mean", 0.0), m)):
-            own = [of[method, n] for n in nets]
+        of = {(r["method"], r["labels"], r["network"]): r for r in found if r["ipc"] == ipc}
+        lines = sorted({key[:2] for key in of}, key=lambda line: (-of[*line, nets[0]].get("last_mean", 0.0), line))
+        for line in lines:
+            own = [of[*line, n] for n in nets]
             took = [f"{own[0]['bytes']:,}", f"{own[0]['seconds']:.0f} s", f"{own[0]['shared_seconds']:.0f} s"]
-            body.append([str(ipc), named(own[0] | {"method": method}), *map(_spread, own), *took])
-        body.append([str(ipc), "random examples", *(_spread(of["dm", n]["random"]) for n in nets), "", "", ""])
+            body.append([str(ipc), named(own[0]), *map(_spread, own), *took])
+        body.append([str(ipc), "random examples", *(_spread(of["dm", "hard", n]["random"]) for n in nets), "", "", ""])
     whole = [r["whole_seconds"] for r in rows("compared") if r["method"] == "all"]
     body += [["", "all of it, scored too", *("" for _ in nets), "", f"{seconds / 60:.0f} min", ""] for seconds in whole]
     return table(head, body)
@@ -442,7 +443,7 @@ def measured() -> str:
     ]
     quick = [
         {
-            **{k: r[k] for k in ("data", "ipc", "method", "interval", "network")},
+            **{k: r[k] for k in ("data", "ipc", "method", "interval", "network", "labels")},
             "accuracy": r["last_mean"],
             "make_seconds": median(r["make_seconds"]),
             "steps": r["made_steps"],

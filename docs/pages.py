@@ -96,7 +96,10 @@ def short(name: str) -> str:
         ]
         for r in shorts(name)
     ]
-    told = "By the short schedule (`--quick`), a ConvNet of width 32 and 300 epochs; this repeats no paper:\n\n"
+    labels = " with its soft labels" * any(r["labels"] == "soft" for r in shorts(name))
+    told = (
+        f"By the short schedule (`--quick`), a ConvNet of width 32 and 300 epochs{labels}; this repeats no paper:\n\n"
+    )
     return told + table(head, rows) if rows else ""
 
 

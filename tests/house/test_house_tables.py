@@ -87,6 +87,8 @@ def test_every_method_has_its_page(monkeypatch: pytest.MonkeyPatch) -> None:
 REACHED = {"data": "mnist", "ipc": 1, "method": "dm", "quick": True, "last_mean": 0.5, "interval": [0.4, 0.6]}
 REACHED |= {"set_means": [0.5], "accuracies": [0.4, 0.6], "interval_over": "networks", "make_seconds": [3.2]}
 REACHED |= {"dtype": "bfloat16"}
+COMPARED = {"data": "faces", "ipc": 1, "quick": True, "bytes": 640, "seconds": 8.0, "shared_seconds": 0.0}
+COMPARED |= {"random": {"last_mean": 0.2, "last_std": 0.02}}
 KEY = {"memory": "2GB", "workers": 2, "what": "el2n"}
 MADE_UP = {
     "matching": [
@@ -95,26 +97,16 @@ MADE_UP = {
         {**REACHED, "method": "idm", "last_mean": 0.7, "set_means": [0.7, 0.8], "made_steps": 300},
     ],
     "compared": [
-        {"data": "faces", "method": method, "ipc": 1, "network": net, "quick": True, "bytes": 640, "last_mean": mean}
-        | {"last_std": 0.01, "seconds": 8.0, "shared_seconds": 0.0, "random": {"last_mean": 0.2, "last_std": 0.02}}
-        for method, mean in (("dm", 0.5), ("idm", 0.6))
+        {**COMPARED, "method": method, "network": net, "labels": labels, **reached}
+        for method, labels, reached in (
+            ("dm", "hard", {"last_mean": 0.5, "last_std": 0.01}),
+            ("datm", "hard", {"last_mean": 0.6, "last_std": 0.01}),
+            ("datm", "soft", {"last_mean": 0.7, "last_std": 0.01}),
+            ("cafe", "hard", {"broken": "NaN"}),
+        )
         for net in ("convnet", "mlp")
     ]
-    + [
-        {
-            "data": "faces",
-            "method": "cafe",
-            "ipc": 1,
-            "network": "convnet",
-            "quick": True,
-            "bytes": 640,
-            "broken": "NaN",
-        }
-        | {"seconds": 8.0, "shared_seconds": 0.0},
-        {"data": "faces", "method": "cafe", "ipc": 1, "network": "mlp", "quick": True, "bytes": 640, "last_mean": 0.4}
-        | {"last_std": 0.01, "seconds": 8.0, "shared_seconds": 0.0},
-        {"data": "faces", "method": "all", "whole_seconds": 60.0},
-    ],
+    + [{"data": "faces", "method": "all", "whole_seconds": 60.0}],
     "fidelity": [
         {**REACHED, "dtype": dtype, "steps": 9, "published_steps": 10, "published": 0.6, "set_means": means}
         | {"quick": False, "protocol": "dsa", "environment": {"cpu": "a processor"}}
@@ -165,8 +157,10 @@ MADE_UP = {
             "matching",
             "| mnist | 1 | `idm`, quick | 0.7000 | 0.4000-0.6000, of networks | +0.400 (6 s.e.) | +0.200 | 300 | 3 s |",
         ),
-        ("compared", "| 1 | `idm`, quick | 0.600 ± 0.010 | 0.600 ± 0.010 | 640 | 8 s | 0 s |"),
-        ("compared", "| 1 | `cafe`, quick | diverged | 0.400 ± 0.010 | 640 | 8 s | 0 s |"),
+        ("compared", "| 1 | `datm`, quick | 0.600 ± 0.010 | 0.600 ± 0.010 | 640 | 8 s | 0 s |"),
+        ("compared", "| 1 | `datm`, quick, soft labels | 0.700 ± 0.010 | 0.700 ± 0.010 | 640 | 8 s | 0 s |"),
+        ("compared", "| 1 | `cafe`, quick | diverged | diverged | 640 | 8 s | 0 s |"),
+        ("compared", "| 1 | random examples | 0.200 ± 0.020 | 0.200 ± 0.020 |  |  |  |"),
         ("compared", "|  | all of it, scored too |  |  |  | 1 min |  |"),
         ("fidelity", "| mnist | 1 | `dm` | 0.5500 | 0.5600 | +0.0100 | 0.0781 |"),
         ("params", "| `dm`, quick | `tiles` | 40 | 640 | 0.5000 | 0.4000-0.6000, of networks |"),

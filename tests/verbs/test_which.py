@@ -44,7 +44,7 @@ PARTS = [
 
 QUICK = [
     {k: v for k, v in row(*r).items() if k not in ("published", "published_steps", "protocol", "networks")}
-    | {"network": "convnet:width=32"}
+    | {"network": "convnet:width=32", "labels": "soft" if r[0] == "ncfm" else "hard"}
     for r in (("random", 0.5, 0.1), ("ncfm", 0.9, 40), ("dm", 0.8, 20))
 ]
 
@@ -113,7 +113,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert (
         "short schedules (--quick), convnet:width=32" in out
-        and "mnist 1 ncfm 0.900 ± 0.010 +0.400 40 s 500 best" in out
+        and "mnist 1 ncfm 0.900 ± 0.010 +0.400 40 s 500 best, soft labels" in out
     )
     assert cli.run(["methods", "nope", "--which"]) == 2
     capsys.readouterr()

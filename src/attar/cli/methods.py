@@ -109,7 +109,8 @@ def _row(r: dict[str, Any]) -> list[str]:
 
 
 def _short(r: dict[str, Any]) -> list[str]:
-    return [*_reached(r), f"{r['steps']:,}" if r["steps"] else "", r["advice"]]
+    notes = [r["advice"], "soft labels" * (r["labels"] == "soft")]
+    return [*_reached(r), f"{r['steps']:,}" if r["steps"] else "", ", ".join(filter(None, notes))]
 
 
 def _reached(r: dict[str, Any]) -> list[str]:

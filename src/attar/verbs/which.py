@@ -57,7 +57,7 @@ def shorts(name: str | None = None) -> list[dict[str, Any]]:
         name: only the rows of one method.
 
     Returns:
-        data, ipc, method, network, accuracy, interval, above_random, make_seconds (experts and pretrained networks not in
+        data, ipc, method, network, labels, accuracy, interval, above_random, make_seconds (experts and pretrained networks not in
         it), steps, and ``advice``: ``best`` or an empty string.
     """
     found = []
