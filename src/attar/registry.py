@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -96,6 +97,10 @@ def names(verb: str | None = None) -> list[str]:
     return own + [e.name for e in entry_points(group=GROUP) if e.name not in own]
 
 
+WORDS = ("matching", "selection")
+"""What stands for several methods."""
+
+
 def group(word: str) -> list[str]:
     """The methods that a word stands for: ``matching`` (every family of that kind), ``selection``; else none."""
     if word == "selection":
@@ -103,11 +108,12 @@ def group(word: str) -> list[str]:
     return [e.name for e in METHODS if e.family.endswith(" matching")] if word == "matching" else []
 
 
-def find(name: str) -> type[Method]:
+def find(name: str, words: Sequence[str] = ()) -> type[Method]:
     """The class of a method.
 
     Args:
         name: a registered name, a plug-in's name, or ``file.py:Class`` or ``package.module:Class``.
+        words: what else could have been meant.
 
     Raises:
         UsageError: unknown; names the nearest.
@@ -120,7 +126,9 @@ def find(name: str) -> type[Method]:
             return load(plugin.value)
     if ":" in name:
         return load(name)
-    raise UsageError(f"there is no method '{name}'; {nearest(name, names())}, or give my.py:MyMethod")
+    raise UsageError(
+        f"there is no method '{name}'; {nearest(name, [*names(), *words], most=24)}, or give my.py:MyMethod"
+    )
 
 
 def name_of(kind: type[Method]) -> str:

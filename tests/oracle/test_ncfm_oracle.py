@@ -13,9 +13,11 @@ from torch.nn.functional import cross_entropy
 import attar.testing
 from attar.augment import idc
 from attar.budget import Budget
-from attar.distill.ncfm import NCFM, characteristic
+from attar.distill.ncfm import NCFM
 from attar.errors import UsageError
 from attar.match import sampler as sampling
+from attar.match.characteristic import characteristic
+from attar.match.layers import shares
 from attar.match.sampler import first
 from attar.nets.fit import net_of
 from attar.params import tiles
@@ -44,8 +46,8 @@ def setting(p, **how):
         "augment": ops,
         "net": p.params,
         "trained": p.params,
-        "frequencies": t,
-        "target": torch.stack(target, 1).detach(),
+        "frequencies": {"0": t},
+        "target": {"0": torch.stack(target, 1).detach()},
     }
     return method, state, batch
 
@@ -74,8 +76,8 @@ def plain_images(method: NCFM, state: dict, image: torch.Tensor, k: int) -> torc
 def plain_loss(p, method: NCFM, state: dict, batch: dict, image: torch.Tensor) -> torch.Tensor:
     total = torch.zeros((), dtype=torch.float64)
     for k in range(p.classes):
-        phi = plain_phi(p, plain_images(method, state, image, k), k, batch["augment"], batch["frequencies"])
-        real = torch.complex(*batch["target"][:, k])
+        phi = plain_phi(p, plain_images(method, state, image, k), k, batch["augment"], batch["frequencies"]["0"])
+        real = torch.complex(*batch["target"]["0"][:, k])
         amplitude = (real.abs() - phi.abs()) ** 2
         phase = 2 * real.abs() * phi.abs() * (1 - torch.cos(real.angle() - phi.angle()))
         total = total + 300 * (method.alpha * amplitude + (1 - method.alpha) * phase).sqrt().mean()
@@ -101,8 +103,10 @@ def test_at_one_half_it_is_the_distance_of_the_functions(make_problem) -> None:
     method, state, batch = setting(p)
     total = 0.0
     for k in range(p.classes):
-        phi = plain_phi(p, plain_images(method, state, state["image"], k), k, batch["augment"], batch["frequencies"])
-        total += 300 * float((phi.detach() - torch.complex(*batch["target"][:, k])).abs().mean()) / math.sqrt(2)
+        phi = plain_phi(
+            p, plain_images(method, state, state["image"], k), k, batch["augment"], batch["frequencies"]["0"]
+        )
+        total += 300 * float((phi.detach() - torch.complex(*batch["target"]["0"][:, k])).abs().mean()) / math.sqrt(2)
     assert float(method.loss(state, batch)) == pytest.approx(total, rel=1e-8)
 
 
@@ -161,7 +165,9 @@ def test_draw_mixes_first_and_trained_weights_and_takes_each_class() -> None:
     for k, rows in enumerate(real.sample(6, seeds.generator("real"))):
         x = idc.augment(real.draw(rows), {n: v[[k] * 6] for n, v in batch["augment"].items()})
         f = torch.nn.functional.normalize(net.features(batch["net"], x))
-        assert torch.allclose(characteristic(f, batch["frequencies"]).mean(1), batch["target"][:, k], atol=1e-5)
+        assert torch.allclose(
+            characteristic(f, batch["frequencies"]["0"]).mean(1), batch["target"]["0"][:, k], atol=1e-5
+        )
 
 
 def test_what_is_stored_is_in_the_range_of_pictures_and_decodes_to_the_rows() -> None:
@@ -192,7 +198,7 @@ def test_images_descend_what_the_sampler_climbs(make_problem) -> None:
     p = make_problem()
     _, state, batch = setting(p)
     method = NCFM(net=p.spec, frequencies=16 * 9, sampler=True)
-    width = batch["frequencies"].shape[1]
+    width = batch["frequencies"]["0"].shape[1]
     g = torch.Generator().manual_seed(2)
     state |= {n: v.double() + 0.1 * torch.randn(v.shape, generator=g) for n, v in first(width, Seeds(3)).items()}
     noise = torch.randn(method.learnable, width, generator=g, dtype=torch.float64)
@@ -203,7 +209,7 @@ def test_images_descend_what_the_sampler_climbs(make_problem) -> None:
     net, image = plain_sampler(state), state["image"].clone().requires_grad_()
     t = net(noise)
     target = torch.stack([torch.stack([(f @ t.T).cos().mean(0), (f @ t.T).sin().mean(0)]) for f in seen], 1)
-    plain = plain_loss(p, method, state, {**batch, "frequencies": t, "target": target}, image)
+    plain = plain_loss(p, method, state, {**batch, "frequencies": {"0": t}, "target": {"0": target}}, image)
     assert torch.allclose(loss, plain, rtol=1e-8)
     plain.backward()
     assert torch.allclose(grads["image"], image.grad, rtol=1e-5, atol=1e-7 * float(image.grad.abs().max()))
@@ -238,6 +244,93 @@ def test_the_sampler_finds_larger_gaps_than_chance() -> None:
     for t in range(40):
         state = descent(state, method.loss, method.draw(real, Seeds(0).at("step", t), res, t), sampling.NAMES)
     assert sum(float(method.loss(state, b)) for b in batches) > 1.05 * before
+
+
+def plain_blocks(plain, x: torch.Tensor) -> list[torch.Tensor]:
+    """What each block of a ConvNet gives, its pooling done, flattened: part by part."""
+    given = []
+    for part in plain.body:
+        if isinstance(part, torch.nn.Conv2d):
+            given.append(x)
+        x = part(x)
+    return [v.flatten(1) for v in [*given[1:], x]]
+
+
+@pytest.mark.parametrize("layers", ["1", "2", "1_2", "2_1"])
+def test_several_layers_sum_their_losses(make_problem, layers: str) -> None:
+    """Value and gradient against complex exponentials of each block's output, class by class, image by image."""
+    p = make_problem(counts=(2, 3, 1))
+    method, state, batch = setting(p, layers=layers, alpha=0.7)
+    chosen = [int(n) - 1 for n in layers.split("_")]
+    g = torch.Generator().manual_seed(8)
+    t = [torch.randn(F, plain_blocks(p.plain, p.kept)[n].shape[1], generator=g, dtype=torch.float64) for n in chosen]
+
+    def phi(x: torch.Tensor, k: int) -> list[torch.Tensor]:
+        total = [torch.zeros(F, dtype=torch.complex128) for _ in chosen]
+        for one in x:
+            given = plain_blocks(p.plain, idc.augment(one[None], {n: v[[k]] for n, v in batch["augment"].items()}))
+            for i, n in enumerate(chosen):
+                f = given[n][0]
+                total[i] = total[i] + torch.exp(1j * (t[i] @ (f / f.norm())).to(torch.complex128))
+        return [v / len(x) for v in total]
+
+    wanted = [[v.detach() for v in phi(x, k)] for k, x in enumerate(p.real)]  # of each class, of each layer
+    targets = {
+        str(i): torch.stack([torch.view_as_real(of_class[i]).T for of_class in wanted], 1) for i in range(len(chosen))
+    }
+    batch |= {"frequencies": {str(i): v for i, v in enumerate(t)}, "target": targets}
+    label = torch.arange(p.classes).repeat_interleave(p.real.shape[1])
+    x = idc.augment(p.real.flatten(0, 1), {n: v[label] for n, v in batch["augment"].items()})
+    found = method._wanted(p.net, p.params, x, shares(label, p.classes, x.dtype), t)
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(found, targets.values(), strict=True))
+
+    ours, theirs = state["image"].clone().requires_grad_(), state["image"].clone().requires_grad_()
+    plain = torch.zeros((), dtype=torch.float64)
+    for k in range(p.classes):
+        for a, b in zip(phi(plain_images(method, state, theirs, k), k), wanted[k], strict=True):
+            amplitude = (a.abs() - b.abs()) ** 2
+            phase = 2 * (a.abs() * b.abs() - (a * b.conj()).real)
+            plain = plain + 300 * (0.7 * amplitude + 0.3 * phase).sqrt().mean()
+    loss = method.loss({**state, "image": ours}, batch)
+    assert torch.allclose(loss, plain, rtol=1e-7)
+    loss.backward()
+    plain.backward()
+    assert ours.grad.norm() > 0
+    assert torch.allclose(ours.grad, theirs.grad, rtol=1e-5, atol=1e-7 * float(theirs.grad.abs().max()))
+
+
+def test_the_last_block_alone_is_what_the_features_are() -> None:
+    real, seeds = toy((9, 7, 4), channels=3), Seeds(3).at("step", 5)
+    how: dict = {"net": "convnet:width=4:depth=2", "batch": 6, "frequencies": 7, "experts": 1, "epochs": 2}
+    res = {"expert-0": NCFM(**how).needs()[0].init(real, None, Seeds(1), {})}
+    last, second, both = (NCFM(**how, layers=layers) for layers in ("last", "2", "2_1"))
+    state = last.init(real, Budget(ipc=2), seeds, {})
+    a, b, c = (m.draw(real, seeds, res, 5) for m in (last, second, both))
+    assert torch.equal(a["frequencies"]["0"], b["frequencies"]["0"])
+    assert torch.allclose(a["target"]["0"], b["target"]["0"], atol=1e-6)
+    assert torch.allclose(last.loss(state, a), second.loss(state, b), rtol=1e-5)
+    assert float(both.loss(state, c)) > 1.2 * float(second.loss(state, b))
+    assert c["frequencies"]["1"].shape[1] == 4 * (real.shape[1] // 2) ** 2
+
+
+@pytest.mark.parametrize(
+    "check", ["same_seed_same_bytes", "resume_same_bytes", "several_budgets", "cost_of_memory", "artifact_opens"]
+)
+def test_with_several_layers_it_passes_what_a_method_must(check: str) -> None:
+    attar.testing.CHECKS[check](dataclasses.replace(method_of("ncfm"), net="convnet:width=4:depth=2", layers="1_2"))
+
+
+def test_layers_that_a_network_has_not_are_refused_before_the_run() -> None:
+    real = toy((9, 7), channels=3, size=(8, 8))
+    with pytest.raises(UsageError, match="layers=2_7 name block 7, but the network has 2; take blocks from 1 to 2"):
+        NCFM(net="convnet:width=4:depth=2", layers="2_7").cost(real, Budget(ipc=1))
+    with pytest.raises(UsageError, match="offers no layers"):
+        NCFM(net="mlp", layers="1").cost(real, Budget(ipc=1))
+    for layers in ("", "0", "1_1", "1,2", "-1", "first"):
+        with pytest.raises(UsageError, match="neither last nor blocks"):
+            NCFM(layers=layers)
+    with pytest.raises(UsageError, match="of the last layer alone"):
+        NCFM(layers="1", sampler=True)
 
 
 def test_impossible_settings_are_refused() -> None:

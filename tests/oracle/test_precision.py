@@ -14,11 +14,11 @@ from attar.distill.dcc import DCC
 from attar.distill.dm import DM
 from attar.distill.dsa import DSA
 from attar.distill.idc import IDC
-from attar.distill.ncfm import characteristic
 from attar.execute.pieces import features
 from attar.execute.plan import Plan
 from attar.match import gradients as gradient_matching
 from attar.match.barycentre import barycentre
+from attar.match.characteristic import characteristic
 from attar.match.gradients import class_distances, slots
 from attar.match.means import class_means
 from attar.match.representatives import lloyd

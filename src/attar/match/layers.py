@@ -11,8 +11,8 @@ from attar.execute.compile import fast
 from attar.execute.pieces import FORWARD, piece_size, split, widened
 from attar.nets.net import Net, Params
 
-View = Callable[[list[torch.Tensor], torch.Tensor], list[torch.Tensor]]
-"""What is compared of the maps [B, C, H, W] and the features [B, D]: some tensors with B rows."""
+View = Callable[..., list[torch.Tensor]]
+"""What is compared of the maps [B, C, H, W] and the features [B, D], and of what is given besides: tensors with B rows."""
 
 
 def shares(label: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tensor:
@@ -22,27 +22,33 @@ def shares(label: torch.Tensor, classes: int, dtype: torch.dtype) -> torch.Tenso
 
 
 def layer_means(
-    net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View
+    net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View, *given: torch.Tensor
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Means by class of what ``view`` sees of the layers of all images at once; differentiable.
 
     Batch norms are in training mode and keep nothing of the images.
 
     Args:
-        x: [B, C, H, W]. share: [B, K], from :func:`shares`.
+        x: [B, C, H, W]. share: [B, K], from :func:`shares`. given: tensors that ``view`` takes besides.
 
     Returns:
         A tensor [K, D] for each that ``view`` gives, flattened, and the features [B, D] of the images; float32 at least.
     """
     maps, features = net.layers(params, x, update=False)
-    seen = view(maps, features)
+    seen = view(maps, features, *given)
     with torch.autocast(x.device.type, enabled=False):  # the small difference of two means is what is matched
         return [share.T @ widened(v).flatten(1) for v in seen], widened(features)
 
 
 @torch.no_grad()
 def real_means(
-    net: Net, params: Params, x: torch.Tensor, share: torch.Tensor, view: View, *, size: int | None = None
+    net: Net,
+    params: Params,
+    x: torch.Tensor,
+    share: torch.Tensor,
+    view: View,
+    *given: torch.Tensor,
+    size: int | None = None,
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """As :func:`layer_means` without a graph, a few images at a time: the maps of all real images need not be held.
 
@@ -53,7 +59,7 @@ def real_means(
     total: list[torch.Tensor] = []
     features: list[torch.Tensor] = []
     for images, part in split(size, x, share):
-        means, last = fast(layer_means)(net, params, images, part, view)
+        means, last = fast(layer_means)(net, params, images, part, view, *given)
         total = [a + b for a, b in zip(total, means)] if total else means
         features.append(last)
     return total, torch.cat(features)[: len(x)]

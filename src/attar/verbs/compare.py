@@ -161,7 +161,7 @@ def contender(label: str, settings: dict[str, Any], *, quick: bool = False) -> C
     name, *own = label.split(":")
     if own and name not in registry.names():  # my.py:Mine
         name = f"{name}:{own.pop(0)}"
-    kind = registry.find(name)
+    kind = registry.find(name, registry.WORDS)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
     short = {**QUICK.settings, **kind.quick} if quick else {}
     given = {k: v for k, v in {**short, **settings}.items() if k in fields}
