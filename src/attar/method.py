@@ -194,5 +194,19 @@ def tabled(columns: str, rows: Mapping[str, Sequence[Any]], **common: Any) -> di
     return {name: {**dict(zip(columns.split(), row, strict=True)), **common} for name, row in rows.items()}
 
 
+GREY_AND_CIFAR = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
+"""What gradient matching was published on."""
+
+
+def repeated(data: Sequence[str], by_ipc: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Presets that are the same for several data sets, by images per class.
+
+    Example:
+        >>> repeated(("mnist", "cifar10"), {1: {}, 10: {"steps": 10_000}})["cifar10-10"]
+        {'ipc': 10, 'steps': 10000}
+    """
+    return {f"{name}-{ipc}": {"ipc": ipc, **settings} for name in data for ipc, settings in by_ipc.items()}
+
+
 Resources = Mapping[str, State]
 """Built resources by name: each is a dictionary of tensors."""

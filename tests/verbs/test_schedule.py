@@ -5,7 +5,7 @@ from verbs_kit import TINY
 
 import attar
 from attar.errors import UsageError
-from attar.registry import find, names
+from attar.registry import find, group, names
 from attar.verbs.look import methods
 from attar.verbs.options import Amount, Compute, Course, Data, divide
 from attar.verbs.schedule import ahead
@@ -33,6 +33,14 @@ def test_every_preset_is_made_of_settings(name: str, preset: str) -> None:
         ("tesla", "imagenet1k-64", {"expert_epochs": 3, "max_start": 10, "lr_img": 5000.0, "rate": 0.01}),
         ("ftd", "cifar10-10", {"zca": True, "syn_steps": 30, "alpha": 0.3, "ema": 0.9995, "rate": 0.001}),
         ("ftd", "cifar100-10", {"zca": True, "syn_steps": 20, "alpha": 1.0, "ema": 0.9995, "rate": 0.01}),
+        ("dm", "cifar10-50", {"lr_img": False, "zca": False}),
+        ("dm", "cifar10-500", {"lr_img": 10.0}),
+        ("dc", "fashion-mnist-10", {"steps": 10_000}),
+        ("dsa", "cifar100-50", {"steps": 50_000}),
+        ("dcc", "cifar10-1", {"steps": 10_000}),
+        ("dream", "mnist", {"metric": "l1", "lr_img": 1e-4, "inner": 8}),
+        ("wmdd", "tiny-imagenet", {"bn": 500.0, "lr_img": 0.1}),
+        ("ncfm", "imagenet-subset-128-10", {"batch": 128, "epochs": 80}),
         ("datm", "cifar10-10", {"zca": True, "syn_steps": 80, "min_start": 0, "max_start": 20, "growth": 1000}),
     ],
 )
@@ -56,13 +64,29 @@ def test_what_is_given_wins_over_a_preset() -> None:
     "name,asked,says",
     [
         ("mtt", {"preset": "cifar10-9"}, "mtt has no preset 'cifar10-9'; did you mean 'cifar10-"),
-        ("dm", {"preset": "cifar10-1"}, "dm has no presets; leave preset out"),
         ("mtt", {"preset": "cifar10-1", "quick": True}, "quick and preset are two schedules; give one of them"),
     ],
 )
 def test_a_wrong_preset_is_refused_in_one_sentence(name: str, asked: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         attar.distill("digits", method=name, **asked)  # type: ignore[arg-type]
+
+
+def test_a_method_without_presets_says_so() -> None:
+    with pytest.raises(UsageError, match="random has no presets; leave preset out"):
+        ahead(find("random"), set(), preset="cifar10-1")
+
+
+def test_every_matching_method_has_presets() -> None:
+    assert [name for name in group("matching") if not find(name).presets] == []
+
+
+def test_the_networks_of_gradient_matching_are_a_thousand() -> None:
+    """Each of ``outer`` updates, by the published table."""
+    for name in ("dc", "dsa", "dcc"):
+        for settings in find(name).presets.values():
+            outer, _ = find(name)().path.counts(settings["ipc"])  # pyright: ignore[reportAttributeAccessIssue]
+            assert settings["steps"] == 1000 * outer
 
 
 def test_a_preset_is_what_the_set_was_made_with() -> None:

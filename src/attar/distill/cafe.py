@@ -37,7 +37,7 @@ from attar.execute.pieces import FORWARD, logits, piece_size
 from attar.match.inner import net_for, train
 from attar.match.layers import layer_means, real_means, shares
 from attar.match.seen import seen
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.method import GREY_AND_CIFAR, Batch, Cost, Descend, Method, Resources, Rows, State, positive, repeated
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of, prefixed, unprefixed
 from attar.nets.net import Net, Params
@@ -105,6 +105,7 @@ class CAFE(Method):
         "batch_net": 64,
         "start": "real",
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = repeated(GREY_AND_CIFAR, {1: {}, 10: {}, 50: {}})
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

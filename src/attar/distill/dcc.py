@@ -33,7 +33,7 @@ from attar.execute.pieces import BACKWARD, piece_size
 from attar.match.gradients import class_distances, joint_distance, slots
 from attar.match.inner import Path, net_for
 from attar.match.seen import seen
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, repeated
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
 from attar.params import pixels, table
@@ -83,6 +83,9 @@ class DCC(Method):
         "lr_net": 0.05,
         "lr_img": 0.6,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = repeated(
+        ("cifar10", "cifar100"), {1: {"steps": 10_000}, 10: {"steps": 10_000}, 50: {"steps": 50_000}}
+    )
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

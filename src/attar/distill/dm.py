@@ -24,7 +24,7 @@ from attar.budget import Budget
 from attar.execute.pieces import FORWARD, features, piece_size, widened
 from attar.match.means import class_means
 from attar.match.seen import seen
-from attar.method import Batch, Cost, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, repeated
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.optim import Opt
@@ -56,6 +56,10 @@ class DM(Method):
 
     paper: ClassVar[str] = "Zhao, Bilen. Dataset Condensation with Distribution Matching. WACV 2023"
     quick: ClassVar[Mapping[str, Any]] = {"steps": 500, "batch": 64}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **repeated(("mnist", "cifar10", "cifar100", "tiny-imagenet"), {1: {}, 10: {}, 50: {}}),
+        **repeated(("cifar10",), {n: {"lr_img": 10.0} for n in (100, 200, 500, 1000, 1250)}),
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -106,6 +106,14 @@ class DREAM(Method):
         "inner": 8,
         "lr_img": 0.05,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mnist": {"metric": "l1", "lr_img": 1e-4, "inner": 8},
+        "fashion-mnist": {"metric": "l1", "lr_img": 1e-4 * (28 / 32) ** 2, "inner": 8},  # scaled by size there
+        "svhn": {"inner": 8},
+        "cifar10": {},
+        "cifar100": {},
+        "tiny-imagenet": {"batch": 64},
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start, known=STARTS)

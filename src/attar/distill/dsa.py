@@ -30,7 +30,7 @@ from attar.execute.compile import in_parts
 from attar.match.gradients import class_distances, slots
 from attar.match.inner import Path, net_for
 from attar.match.seen import seen
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.method import GREY_AND_CIFAR, Batch, Cost, Descend, Method, Resources, Rows, State, positive, repeated
 from attar.nets.fit import net_of, prefixed, unprefixed
 from attar.optim import Opt
 from attar.params import pixels, table
@@ -75,6 +75,9 @@ class DSA(Method):
         "lr_net": 0.1,
         "lr_img": 0.2,
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = repeated(
+        GREY_AND_CIFAR, {1: {"steps": 1000}, 10: {"steps": 10_000}, 50: {"steps": 50_000}}
+    )
 
     def __post_init__(self) -> None:
         pixels.check(self.start)

@@ -47,7 +47,7 @@ from attar.execute.pieces import FORWARD, features, piece_size, widened
 from attar.match import sampler as sampling
 from attar.match.characteristic import characteristic, output_widths, outputs, paired
 from attar.match.layers import layer_means, real_means, shares
-from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive
+from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, repeated
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.nets.net import Net, Params
@@ -114,6 +114,12 @@ class NCFM(Method):
         "experts": 3,
         "epochs": 5,
         "lr_img": 0.002,
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **repeated(("cifar10",), {1: {}, 10: {}, 50: {}}),
+        **repeated(("cifar100",), {1: {"batch": 500}, 10: {"batch": 500}, 50: {"batch": 500}}),  # whole classes
+        **repeated(("tiny-imagenet",), {1: {"batch": 128}, 10: {"batch": 128}, 50: {"batch": 128}}),
+        **repeated(("imagenet-subset-128",), {1: {"batch": 128, "epochs": 80}, 10: {"batch": 128, "epochs": 80}}),
     }
 
     def __post_init__(self) -> None:

@@ -93,6 +93,10 @@ class WMDD(Method):
         "epochs": 3,
         "start": "nearest",
     }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "imagenette": {"bn": 10.0, "lr_img": 0.25},
+        "tiny-imagenet": {"bn": 500.0, "lr_img": 0.1},
+    }
 
     def __post_init__(self) -> None:
         pixels.check(self.start, known=STARTS)
