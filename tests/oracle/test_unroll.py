@@ -12,14 +12,16 @@ import torch
 from plain_matching import slopes
 from torch._dynamo import config as dynamo
 from torch._dynamo.utils import counters
-from torch.func import functional_call
-from torch.nn.functional import log_softmax
+from torch.func import functional_call, jvp
+from torch.nn.functional import cross_entropy, log_softmax
 
 from attar.augment.siamese import COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE, augment, draw
 from attar.execute import compile as compiling
 from attar.execute import pieces
 from attar.match.chunks import chunks, order
-from attar.match.unroll import unroll
+from attar.match.unroll import _pull, _Steps, unroll
+from attar.nets.build import build
+from attar.seeds import Seeds
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,6 @@ def test_without_the_hessian_it_is_the_sum_of_separate_steps(make_problem, case:
 def test_finite_differences(make_problem, norm: str) -> None:
     w = walk(make_problem, norm="instance" if norm == "layer" else norm)
     if norm == "layer":  # a network that the plain module does not know
-        from attar.nets.build import build
-        from attar.seeds import Seeds
-
         net = build("convnet:depth=1:width=3:norm=layer:act=swish", channels=3, size=(4, 4), classes=3)
         params = {k: v.double() for k, v in net.init(Seeds(1)).items()}
         far = {k: torch.randn(v.shape, generator=torch.Generator().manual_seed(1)).double() for k, v in params.items()}
@@ -139,6 +138,39 @@ def test_finite_differences(make_problem, norm: str) -> None:
         where, found = slopes(fn, at, places=20)
         assert found.abs().max() > 1e-4
         assert torch.allclose(grad.flatten()[where], found, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("norm", ["instance", "group", "none"])
+def test_a_step_equals_the_gradient_of_a_directional_derivative(norm: str) -> None:
+    """<g, v> is how fast the loss grows along v: forward mode, then one reverse pass, and no derivative of a derivative."""
+    net = build(f"convnet:depth=2:width=8:norm={norm}", channels=3, size=(8, 8), classes=3)
+    theta = {k: v.double() for k, v in net.init(Seeds(1)).items()}
+    g = torch.Generator().manual_seed(4)
+    ahead = {k: torch.randn(v.shape, generator=g, dtype=torch.float64) for k, v in theta.items()}
+    x, y = torch.randn(6, 3, 8, 8, generator=g, dtype=torch.float64), torch.tensor([0, 1, 2, 2, 1, 0])
+
+    def objective(weights: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(net(weights, images, update=False), y)
+
+    leaves = [x.clone().requires_grad_(), *(v.clone().requires_grad_() for v in theta.values())]
+    weights = dict(zip(theta, leaves[1:]))
+    h = jvp(lambda w: objective(w, leaves[0]), (weights,), (ahead,))[1]
+    slopes_of_h = torch.autograd.grad(h, leaves, allow_unused=True, materialize_grads=True)
+
+    image, rate = x.clone().requires_grad_(), torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    end = unroll(net, theta, image, y, rate, index=[torch.arange(6)])
+    value = torch.stack([(end[k] * ahead[k]).sum() for k in end]).sum()  # <theta - rate g, v>
+    d_image, d_rate = torch.autograd.grad(value, [image, rate])
+    assert torch.allclose(d_image, -0.3 * slopes_of_h[0], rtol=1e-9, atol=1e-12) and d_image.abs().max() > 1e-3
+    assert torch.allclose(d_rate, -h.detach(), rtol=1e-10)
+
+    pulled = _pull(_Steps(net, (torch.arange(6),), None, True), theta, ahead, x, y, 4)
+    assert pulled.theta is not None
+    biases = (
+        ("body.0.bias", "body.4.bias") if norm == "instance" else ()
+    )  # which takes them away: zeros but for rounding
+    for name, slope in zip(theta, slopes_of_h[1:]):
+        assert name in biases or torch.allclose(pulled.theta[name], slope, rtol=1e-8, atol=1e-11)
 
 
 def test_pieces_give_the_same(make_problem, monkeypatch: pytest.MonkeyPatch) -> None:
