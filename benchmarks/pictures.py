@@ -118,18 +118,20 @@ def matched(figure: Any, found: dict[str, Found]) -> None:
 
 def across(figure: Any, found: dict[str, Found]) -> None:
     """Accuracy of every matching method in one comparison, by each network that learned its set; a panel for every size."""
-    some = [r for r in found["compared"] if r["method"] != "all"]
+    some = [
+        r for r in found["compared"] if r["method"] != "all" and "last_mean" in r
+    ]  # a set that no network learned has none
     networks = list(dict.fromkeys(r["network"] for r in some))
     sizes = sorted({r["ipc"] for r in some})
     for axes, ipc in zip(figure.subplots(1, len(sizes)), sizes):
         own = {(r["method"] + ", soft" * (r["labels"] == "soft"), r["network"]): r for r in some if r["ipc"] == ipc}
         of_random = {("random", r["network"]): r["random"] for r in own.values()}
         scores = own | of_random
-        order = sorted({m for m, _ in scores}, key=lambda m: scores[m, networks[0]]["last_mean"])
+        order = sorted({m for m, n in scores if n == networks[0]}, key=lambda m: scores[m, networks[0]]["last_mean"])
         looks = zip((0.24, 0.0, -0.24), networks, COLOURS, "os^")
         for aside, network, colour, marker in looks:
             look = {"marker": marker, "markersize": 4, "linestyle": "", "elinewidth": 1}
-            for place, name in enumerate(order, start=1):
+            for place, name in ((p, n) for p, n in enumerate(order, start=1) if (n, network) in scores):
                 mean, (low, high) = (scores[name, network][k] for k in ("last_mean", "interval"))
                 shade = QUIET if name == "random" else colour
                 axes.errorbar(mean, place + aside, xerr=(high - low) / 2, color=shade, **look)
