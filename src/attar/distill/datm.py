@@ -87,9 +87,9 @@ class DATM(Method):
     label_epoch: int | None = None
     "Epoch of the experts that choose the first images and labels; the last that is looked at where left out."
     rho: float = 0.01
-    "How far around an expert's weights the worst are looked for; 0 for plain SGD."
+    "How far around an expert's weights those of the highest loss are looked for; 0 for plain SGD."
     alpha: float = 0.3
-    "How much of the gradient at the weights that lies across theirs is taken away from it."
+    "How much of the plain gradient's part across the gradient at those weights is taken away from the latter."
     experts: int = 100
     "Networks trained on the real set."
     lr_expert: float = 0.01

@@ -67,11 +67,11 @@ class FTD(Method):
     ema: float = 0.9995
     "Weight of the past in the moving average of the kept images."
     rho: float = 0.01
-    "How far around an expert's weights the worst are looked for."
+    "How far around an expert's weights those of the highest loss are looked for."
     alpha: float = 0.3
-    "How much of the gradient at the weights that lies across theirs is taken away from it."
+    "How much of the plain gradient's part across the gradient at those weights is taken away from the latter."
     adaptive: bool = True
-    "Whether they are looked for in steps relative to each weight."
+    "Whether that distance is relative to the size of each weight."
     experts: int = 100
     "Networks trained on the real set."
     lr_expert: float = 0.01

@@ -90,7 +90,7 @@ class NCFM(Method):
     calibrate: bool = True
     "Whether trained networks must recognise the kept images."
     factor: int = 2
-    "Tiles a side of each stored image; the paper takes 3 for ImageNet."
+    "Tiles a side of each stored image; the released settings take 2, for ImageNet too."
     experts: int = 20
     "Trained networks."
     epochs: int = 60

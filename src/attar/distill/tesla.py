@@ -11,8 +11,8 @@ This is the adjoint recursion of MTT without its Hessians; at the same memory, m
 ImageNet-1K the paper trains on soft labels: the answers of an expert to the kept images (``teacher_label``).
 
 Cost: about 9 N B forwards a step for inner batches of B, and once 3 forwards of every real image for each epoch of each expert.
-Settings of the authors: ``presets``, ImageNet-1K at 64 pixels; the defaults have no source of their own, but are MTT's for
-CIFAR-10 with 10 images per class.
+Settings of the authors: ``presets``, two of CIFAR, and ImageNet-1K at 64 pixels; the defaults have no source of their own, but
+are MTT's for CIFAR-10 with 10 images per class.
 
 Differs from the official code: that code repeats a tuple where it means to double a number, so its image gradient is half of
 the formula's, and a published lr_img of 1000 is 500 here (copies of the code in later papers have the factor). Images are
