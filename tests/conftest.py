@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,12 @@ import torch
 def same_chance() -> None:
     """Seeds torch's global generator. NumPy's is left to chance: whoever uses it is to be found out."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def control_c() -> None:
+    """Gives control-C its usual effect, here and in the processes of tests: in the background a shell lets it be ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

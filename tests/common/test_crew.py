@@ -179,7 +179,10 @@ def test_a_signal_reaches_the_crew(tmp_path: Path, number: int, code: int) -> No
     assert said == ("" if number == signal.SIGKILL else "stopped; the state is saved\n")
 
 
-def test_a_signal_ends_pieces_that_save_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("usual", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_signal_ends_pieces_that_save_nothing(tmp_path: Path, usual: Any) -> None:
+    """Also where the process began with the signal ignored, as one in the background of a script does."""
+
     def idle(n: int, progress: Progress) -> None:
         (tmp_path / f"{n}.pid").write_text(str(os.getpid()))
         if n == 1:
@@ -187,8 +190,12 @@ def test_a_signal_ends_pieces_that_save_nothing(tmp_path: Path) -> None:
             os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
 
-    with pytest.raises(KeyboardInterrupt):
-        done([partial(idle, n) for n in range(2)])
+    before = signal.signal(signal.SIGINT, usual)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            done([partial(idle, n) for n in range(2)])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not any(alive(int((tmp_path / f"{n}.pid").read_text())) for n in range(2))
 
 

@@ -86,6 +86,7 @@ def done(pieces: Sequence[Piece[T]], *, workers: int, progress: Progress, label:
             progress.stop()
     if stop.signal:
         signal.raise_signal(stop.signal)  # nothing said that it saved a state: the signal has its usual effect
+        raise KeyboardInterrupt  # a process in the background may ignore it, but the pieces are gone
     return [found[i] for i in range(len(pieces))]
 
 
