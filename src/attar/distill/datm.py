@@ -110,7 +110,7 @@ class DATM(Method):
         "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching. ICLR 2024"
     )
     comparable: ClassVar[bool] = False  # later steps match later, harder epochs
-    quick: ClassVar[Mapping[str, Any]] = {**SHORT, "growth": 50, "threshold": 2.0}
+    quick: ClassVar[Mapping[str, Any]] = {**SHORT, "steps": 150, "lr_img": 300.0, "growth": 50, "threshold": 2.0}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = tabled(
         "ipc syn_steps expert_epochs lr_img batch_syn lr_label min_start early_start max_start growth lr_lr threshold start",
         {

@@ -88,14 +88,14 @@ class TESLA(Method):
         "Cui, Wang, Si, Hsieh. Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory. ICML 2023"
     )
     quick: ClassVar[Mapping[str, Any]] = {
-        "steps": 150,
+        "steps": 300,
         "experts": 4,
         "batch_expert": 1024,
         "max_start": 5,
         "expert_epochs": 2,
         "syn_steps": 40,
         "batch_syn": 20,
-        "lr_img": 1000.0,
+        "lr_img": 500.0,
         "rate": 0.018,
     }
     # Slow experts, whose first epochs are easy to follow: the later pieces of the other methods' short schedule, in twice the

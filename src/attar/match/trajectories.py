@@ -24,7 +24,7 @@ from attar.resources.experts import name_of, snapshot
 from attar.seeds import Seeds
 
 SHORT: Mapping[str, Any] = {
-    "steps": 150,
+    "steps": 300,
     "experts": 4,
     "batch_expert": 1024,
     "lr_expert": 0.02,
@@ -32,7 +32,7 @@ SHORT: Mapping[str, Any] = {
     "expert_epochs": 1,
     "syn_steps": 60,
     "batch_syn": 10,
-    "lr_img": 300.0,
+    "lr_img": 150.0,
     "rate": 0.012,
 }
 """The short schedule of trajectory matching, for two CPU cores: pieces of few large batches, which 60 small steps can follow,
