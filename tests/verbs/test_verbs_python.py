@@ -344,9 +344,19 @@ def test_a_dry_run_returns_the_estimate() -> None:
 
 
 def test_a_budget_that_the_data_cannot_give_is_refused() -> None:
-    for call in (lambda: attar.select("digits", ipc=1000), lambda: attar.select("digits", ipc=1000, dry_run=True)):
-        with pytest.raises(DataError, match="asks for 1000 examples of every class but class '0' has 142"):
-            call()
+    wanted = "asks for 1000 examples of every class but class '0' has 142"
+    for verb, method in ((attar.select, "random"), (attar.distill, "dm"), (attar.distill, "mtt")):
+        for dry in (False, True):
+            with pytest.raises(DataError, match=wanted):
+                verb("digits", method=method, ipc=1000, dry_run=dry)
+
+
+def test_a_budget_is_refused_before_the_shared_trainings(monkeypatch) -> None:
+    """``gather`` trains experts for hours; what the first images cannot give is told before."""
+    monkeypatch.setattr("attar.verbs.make.gather", lambda *_, **__: pytest.fail("experts were trained first"))
+    for method in ("mtt", "datm"):
+        with pytest.raises(DataError, match="but class '0' has 142"):
+            attar.distill("digits", method=method, ipc=1000)
 
 
 def test_a_method_of_the_other_verb_is_refused() -> None:

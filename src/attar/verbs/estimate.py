@@ -12,7 +12,7 @@ from attar.execute.plan import Plan
 from attar.real.load import load
 from attar.resources.zca import affordable, affordable_side
 from attar.select.pick import counts
-from attar.verbs.make import Job
+from attar.verbs.make import Job, first_images
 from attar.verbs.options import side
 
 
@@ -33,7 +33,7 @@ def estimate(job: Job) -> dict[str, Any]:
         if job.verb == "select":  # refuses what the selection would
             counts(real, budget, getattr(job.method, "balanced", True))
         else:
-            budget.counts(sizes, example_bytes=real.example_bytes, names=real.class_names, limited=False)
+            first_images(job, real, budget)
     flops = job.flops(real)
     rows = [b.total(sizes, real.example_bytes) for b in job.budgets]
     return {

@@ -26,6 +26,7 @@ from attar.io import atomic
 from attar.io.lock import lock
 from attar.manifest import is_condensed, read_manifest
 from attar.method import Cost, Method, Resources, Rows
+from attar.params import pixels
 from attar.real.objects import DETECTION
 from attar.real.realset import RealSet, Splits
 from attar.report import page
@@ -235,10 +236,13 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
         raise UsageError(
             f"{real.name} is a set for detection, of which nothing is distilled; attar select takes csod for it"
         )
+    if job.verb == "distill":  # before hours of shared trainings, not after them
+        for budget in job.budgets:
+            first_images(job, real, budget)
     memory.require(job.cost(real).memory, f"{job.name} at {job.budgets[-1]}")
     how = job.plan(real)
     folder = job.running if job.out is not None else None
-    if folder is not None:  # before hours of shared trainings, not after them
+    if folder is not None:
         Checkpoint(folder).claim({**job.identity(real), "plan": how.facts()})
     if job.forewarn is not None:
         job.forewarn(job, real, how)
@@ -261,6 +265,17 @@ def _compute(job: Job, splits: Splits, progress: Progress) -> list[Condensed]:
         _condense(job, splits, i, dataclasses.replace(outcome, log=log.of_budget(outcome.log, i)), res, how, began)
         for i in range(len(job.budgets))
     ]
+
+
+def first_images(job: Job, real: RealSet, budget: Budget) -> None:
+    """Refuses a budget that the first images of a distillation cannot fill.
+
+    Raises:
+        DataError: a class that is smaller than its share of real images, or empty; a set without classes.
+    """
+    settings = vars(job.method)
+    if "start" in settings:
+        pixels.asked(real, budget, kind="noise" if settings["start"] == "noise" else "real")
 
 
 def _condense(job: Job, splits: Splits, index: int, outcome: Outcome, res: Any, how: Plan, began: float) -> Condensed:
