@@ -82,6 +82,7 @@ class DCC(Method):
         "inner": 5,
         "lr_net": 0.05,
         "lr_img": 0.6,
+        "warm": 0.5,
     }
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = repeated(
         ("cifar10", "cifar100"), {1: {"steps": 10_000}, 10: {"steps": 10_000}, 50: {"steps": 50_000}}
