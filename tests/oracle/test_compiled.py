@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -122,6 +124,50 @@ def test_the_switch_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, tmp_path) -
         with switched(True):
             assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == (given or str(tmp_path / "compiled"))
         assert (dict(os.environ), dynamo.suppress_errors) == before
+
+
+def test_code_is_compiled_into_the_cache_from_the_first_import(tmp_path) -> None:
+    """torch names a folder of its own in the environment when its compiler is imported, which nobody asked for."""
+    script = (
+        "import os; from attar.execute.compile import CACHE, switched\nwith switched(True): print(os.environ[CACHE])"
+    )
+    unset = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    said = subprocess.run(
+        [sys.executable, "-c", script], env={**unset, "ATTAR_CACHE": str(tmp_path)}, text=True, capture_output=True
+    )
+    assert said.stdout.strip() == str(tmp_path / "compiled")
+
+
+CREW = """
+import torch
+
+from attar.execute import crew
+from attar.execute.compile import fast, switched
+from attar.execute.progress import Silent
+
+
+def piece(n):
+    def work(progress):
+        with switched(True):
+            return float(fast(lambda x: ((x - n).tanh() + n).sum())(torch.ones(99)))
+
+    return work
+
+
+want = [piece(n)(Silent()) for n in range(3, 5)]  # the compiler's threads wait in this process from now on
+found = crew.done([piece(n) for n in range(2)], workers=2, progress=Silent(), label="work", total=2)
+with switched(False):
+    assert all(abs(value - (torch.ones(99) - n).tanh().sum() - 99 * n) < 1e-3 for n, value in enumerate(found))
+"""
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+def test_a_crew_compiles_where_its_parent_has(tmp_path) -> None:
+    """The parent's compiler has threads, of which a fork knows and which it does not have: it would wait for ever."""
+    script = {"ATTAR_CACHE": str(tmp_path), "TORCHINDUCTOR_COMPILE_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", CREW], env={**os.environ, **script}, check=True, timeout=300)
 
 
 def test_without_a_compiler_a_long_run_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import torch
 
 from attar.errors import AttarError, Interrupted, ResourceError, missing_extra
+from attar.execute import compile as compiling
 from attar.execute.progress import Progress
 from attar.execute.signals import Stop, caught
 
@@ -31,7 +32,7 @@ RETRIES = 5
 """How often Ray does a task again whose worker or machine was lost."""
 PATIENCE = 20.0
 """Seconds in which tasks may save their state when a signal has come."""
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", compiling.THREADS: "1"}
 """Of a task: one core."""
 LONG = 60.0
 """Seconds without a sign of a task after which that is said."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
@@ -13,7 +14,7 @@ import torch
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-CACHE = "TORCHINDUCTOR_CACHE_DIR"
+CACHE, THREADS = "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"
 
 _on: ContextVar[bool] = ContextVar("compiled", default=False)
 
@@ -32,19 +33,30 @@ def switched(to: bool) -> Iterator[None]:
 @contextmanager
 def _compiler() -> Iterator[None]:
     """Compiled code goes to attar's cache; torch's settings and the environment are afterwards what they were."""
-    from torch._dynamo import config
-
     from attar.real.cache import root
 
     given = os.environ.get(CACHE)
     os.environ[CACHE] = given or str(root() / "compiled")
     try:
+        from torch._dynamo import config  # not before: this import names a folder of torch's own where none is named
+
         # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager.
         with config.patch(suppress_errors=True):
             yield
     finally:
         if given is None:
             del os.environ[CACHE]
+
+
+def with_one_thread() -> None:
+    """From now on this process compiles with its own thread.
+
+    For a fork: the compiler's pool of the parent has no threads in it, and what is handed to that pool is waited for in vain.
+    """
+    os.environ[THREADS] = "1"  # for a compiler that is yet to be imported
+    config = sys.modules.get("torch._inductor.config")
+    if config is not None:
+        config.compile_threads = 1  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def on() -> bool:

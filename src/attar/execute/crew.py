@@ -125,10 +125,7 @@ def _serve(pieces: Sequence[Piece[Any]], here: Connection, others: list[Connecti
     if not end_with(parent):
         return
     torch.set_num_threads(1)
-    if compiling.on():
-        from torch._inductor import config
-
-        config.compile_threads = 1  # one core each; and the parent's pool of compilers has no threads here
+    compiling.with_one_thread()
     with contextlib.suppress(EOFError, ConnectionError):
         while _answered(pieces[here.recv()], here):
             pass
