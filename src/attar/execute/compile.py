@@ -33,19 +33,32 @@ def switched(to: bool) -> Iterator[None]:
 @contextmanager
 def _compiler() -> Iterator[None]:
     """Compiled code goes to attar's cache; torch's settings and the environment are afterwards what they were."""
-    from attar.real.cache import root
-
-    given = os.environ.get(CACHE)
-    os.environ[CACHE] = given or str(root() / "compiled")
+    before = os.environ.get(CACHE)
     try:
-        from torch._dynamo import config  # not before: this import names a folder of torch's own where none is named
+        os.environ[CACHE] = _folder(before)
+        from torch._dynamo import config
 
         # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager.
         with config.patch(suppress_errors=True):
             yield
     finally:
-        if given is None:
-            del os.environ[CACHE]
+        del os.environ[CACHE]
+        if before is not None:
+            os.environ[CACHE] = before
+
+
+def _folder(named: str | None) -> str:
+    """Where compiled code is kept: in the folder that the environment names, else in attar's cache.
+
+    The folder of torch's own counts as none: torch names it itself, wherever it first imports its compiler.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    from attar.real.cache import root
+
+    if named is None or named == os.path.abspath(default_cache_dir()):
+        return str(root() / "compiled" / f"torch-{torch.__version__}")
+    return named
 
 
 def with_one_thread() -> None:
