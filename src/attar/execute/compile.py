@@ -42,7 +42,7 @@ def _compiler() -> Iterator[None]:
         with config.patch(suppress_errors=True):
             yield
     finally:
-        del os.environ[CACHE]
+        os.environ.pop(CACHE, None)
         if before is not None:
             os.environ[CACHE] = before
 
