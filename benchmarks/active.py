@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import HERE, RESULTS, Rows, brief, command, environment
+from rows import HERE, RESULTS, Rows, brief, command, ended, environment
 
 import attar
 from attar.evaluate.train import accuracy
@@ -133,4 +133,4 @@ def tell(rows: Rows, key: dict[str, Any], given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

@@ -36,7 +36,7 @@ import pyarrow as pa
 import threadpoolctl
 import torch
 from alone import answer
-from rows import RESULTS, Rows, command, environment
+from rows import RESULTS, Rows, command, ended, environment
 
 from attar.execute import memory, pairs
 from attar.execute.plan import Plan
@@ -380,4 +380,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

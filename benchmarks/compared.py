@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fidelity import Cell, asking, compute, data
-from rows import HERE, RESULTS, Rows, command, environment
+from rows import HERE, RESULTS, Rows, command, ended, environment
 
 import attar
 from attar.io import atomic
@@ -82,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

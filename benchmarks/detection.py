@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rows import HERE, RESULTS, Rows, command, environment
+from rows import HERE, RESULTS, Rows, command, ended, environment
 
 SET, SIZE = "bccd", (120, 160)
 METHODS: dict[str, dict[str, Any]] = {"csod": {}, "random": {}}
@@ -71,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from rows import HERE, RESULTS, Rows, command, environment
+from rows import HERE, RESULTS, Rows, command, ended, environment
 
 import attar
 from attar.condensed import Condensed
@@ -219,4 +219,4 @@ def compute(given: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

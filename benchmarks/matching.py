@@ -8,7 +8,7 @@ it goes on; a short schedule that changed is measured anew.
 from __future__ import annotations
 
 from fidelity import NETS, SETS, Cell, asking, measured
-from rows import HERE, RESULTS, Rows
+from rows import HERE, RESULTS, Rows, ended
 
 from attar.registry import find, group
 
@@ -47,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

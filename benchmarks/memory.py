@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from rows import RESULTS, Rows, command, environment
+from rows import RESULTS, Rows, command, ended, environment
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "twins"))
 
@@ -71,4 +71,4 @@ def grown(who: str, steps: int, batch: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

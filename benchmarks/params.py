@@ -13,7 +13,7 @@ import dataclasses
 from typing import Any
 
 from fidelity import Cell, asking, folder, measured
-from rows import HERE, RESULTS, Rows
+from rows import HERE, RESULTS, Rows, ended
 
 from attar.condensed import open_condensed
 from attar.registry import find
@@ -81,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

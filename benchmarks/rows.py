@@ -9,12 +9,14 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from scipy.special import stdtrit
 
+from attar.errors import AttarError
 from attar.evaluate.scores import LEVEL
 from attar.execute import plan
 from attar.io import atomic
@@ -89,3 +91,12 @@ def commit() -> str:
     """What was measured."""
     asked = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True)
     return asked.stdout.strip() or "unknown"
+
+
+def ended(main: Callable[[], None]) -> None:
+    """Runs a benchmark; where it was stopped or refused, leaves with one sentence and the exit code."""
+    try:
+        main()
+    except AttarError as e:
+        print(e, file=sys.stderr)
+        sys.exit(e.exit_code)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from alone import answer
-from rows import RESULTS, Rows, command, environment
+from rows import RESULTS, Rows, command, ended, environment
 
 SIZES = (2_000, 8_000, 32_000, 128_000)
 
@@ -89,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

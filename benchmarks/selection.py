@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rows import HERE, RESULTS, Rows, command, commit, environment
+from rows import HERE, RESULTS, Rows, command, commit, ended, environment
 from torch.nn.functional import pad
 
 from attar import registry
@@ -369,4 +369,4 @@ def kept(cell: Cell, number: int, given: argparse.Namespace, plan: Plan) -> dict
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

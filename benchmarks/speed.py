@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "twins"))
 
 import official
 import official_matching
-from rows import RESULTS, Rows, command, environment
+from rows import RESULTS, Rows, command, ended, environment
 
 from attar.budget import Budget
 from attar.distill.dc import DC
@@ -451,4 +451,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rows import RESULTS, Rows, command, environment
+from rows import RESULTS, Rows, command, ended, environment
 
 SIZES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 SHARD, WIDTH, CLASSES = 100_000, 64, 100
@@ -135,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ended(main)

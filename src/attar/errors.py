@@ -53,14 +53,16 @@ class Interrupted(AttarError):
         self.exit_code = 128 + signal
 
 
-def nearest(name: str, known: Iterable[str], *, most: int | None = None) -> str:
+def nearest(name: str, known: Iterable[str], *, most: int | None = None, own: str | None = None) -> str:
     """Says which known name was probably meant.
 
     Args:
         most: names that are told where none is close; all where left out.
+        own: how one of the user's own is given, told where none is close.
 
     Returns:
-        ``"did you mean 'dm'?"`` where a name is close, else ``"known: a, b, c"`` or ``"known: a, b and 7 others"``.
+        ``"did you mean 'dm'?"`` where a name is close, else ``"known: a, b, c"`` or ``"known: a, b and 7 others"``, with
+        ``", or give my.py:Own"``.
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -68,7 +70,8 @@ def nearest(name: str, known: Iterable[str], *, most: int | None = None) -> str:
         return f"did you mean '{close[0]}'?"
     told = names[:most]
     others = len(names) - len(told)
-    return "known: " + ", ".join(told) + (f" and {others} others" if others else "")
+    more = (f" and {others} others" if others else "") + (f", or give {own}" if own else "")
+    return "known: " + ", ".join(told) + more
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> UsageError:

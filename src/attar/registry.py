@@ -126,9 +126,8 @@ def find(name: str, words: Sequence[str] = ()) -> type[Method]:
             return load(plugin.value)
     if ":" in name:
         return load(name)
-    raise UsageError(
-        f"there is no method '{name}'; {nearest(name, [*names(), *words], most=24)}, or give my.py:MyMethod"
-    )
+    meant = nearest(name, [*names(), *words], most=24, own="my.py:MyMethod")
+    raise UsageError(f"there is no method '{name}'; {meant}")
 
 
 def name_of(kind: type[Method]) -> str:

@@ -17,12 +17,12 @@ from attar.errors import DataError, UsageError
 from attar.evaluate import bench, presets
 from attar.evaluate.evaluate import evaluate
 from attar.evaluate.presets import resolve
-from attar.evaluate.train import accuracy, train
+from attar.evaluate.train import Broken, accuracy, train
 from attar.nets import Net, build
 from attar.real.realset import RealSet, Splits
 from attar.seeds import Seeds
 
-TINY = "convnet:depth=1:width=8"
+TINY, SMALLER = "convnet:depth=1:width=8", "convnet:depth=1:width=4"
 QUICK: dict[str, Any] = {"nets": (TINY,), "seeds": 2, "epochs": 3, "protocol": "dsa", "augment": "none"}
 Keep = Callable[..., Condensed]
 
@@ -128,8 +128,8 @@ def test_random_examples_have_the_counts_of_an_unbalanced_set(digits: Splits, mo
 
 
 def test_a_subset_has_one_score_for_a_network(digits: Splits, keep: Keep) -> None:
-    scores = evaluate(keep(), digits, **{**QUICK, "nets": (TINY, "convnet:depth=1:width=4")})
-    assert [(s["network"], s["images"]) for s in scores] == [(TINY, "exact"), ("convnet:depth=1:width=4", "exact")]
+    scores = evaluate(keep(), digits, **{**QUICK, "nets": (TINY, SMALLER)})
+    assert [(s["network"], s["images"]) for s in scores] == [(TINY, "exact"), (SMALLER, "exact")]
     assert scores[0]["bytes"] == 20 * 64 + 20  # pixels, and a byte for a label
 
 
@@ -194,10 +194,47 @@ def test_all_real_examples_as_a_baseline(digits: Splits, keep: Keep, monkeypatch
     assert full["last_mean"] > 0.8 > score["last_mean"]
 
 
-def test_progress_has_one_bar_for_every_group_of_networks(digits: Splits, keep: Keep, counted: Any) -> None:
+def test_progress_has_one_bar_for_all_networks(digits: Splits, keep: Keep, counted: Any) -> None:
     evaluate(keep(kind="synthetic"), digits, progress=counted, **QUICK)
-    assert counted.labels == [f"{TINY}, {what}" for what in ("exact images", "8-bit images", "random examples")]
-    assert counted.totals == [8, 8, 8] and counted.done == 24 and counted.stopped == 3
+    evaluate(keep(), digits, progress=counted, random=False, **QUICK)
+    evaluate(keep(), digits, progress=counted, random=False, **{**QUICK, "nets": (TINY, SMALLER)})
+    assert counted.labels == [f"{TINY}, 6 networks", f"{TINY}, exact images", "4 networks"]
+    assert counted.totals == [24, 8, 16] and counted.done == 48 and counted.stopped == 3
+
+
+def test_the_largest_networks_are_trained_first(digits: Splits, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the other processes of a crew do not wait for them at its end; scores stand in the order that was asked for."""
+    trained: list[str] = []
+    monkeypatch.setattr(bench, "train", lambda net, *a, **k: trained.append(net.name) or train(net, *a, **k))
+    scores = evaluate(keep(), digits, **{**QUICK, "nets": (SMALLER, TINY)})
+    assert trained == [TINY] * 4 + [SMALLER] * 4
+    assert [s["network"] for s in scores] == [SMALLER, TINY]
+    for score in scores:
+        (alone,) = evaluate(keep(), digits, **{**QUICK, "nets": (score["network"],)})
+        assert timeless([alone]) == timeless([score])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_training_that_breaks_is_told_in_its_place_and_the_others_go_on(
+    digits: Splits, keep: Keep, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int
+) -> None:
+    whole = evaluate(keep(), digits, random=False, **{**QUICK, "nets": (TINY, SMALLER)})
+
+    def breaking(net: Net, images: Any, labels: Any, *, seeds: Seeds, **how: Any) -> Any:
+        if net.name == TINY and seeds == Seeds(1).at("evaluate"):
+            raise Broken("the loss became NaN")
+        return train(net, images, labels, seeds=seeds, **how)
+
+    monkeypatch.setattr(bench, "train", breaking)
+    how: dict[str, Any] = {**QUICK, "nets": (TINY, SMALLER), "workers": workers}
+    broken, other = evaluate(keep(), digits, random=False, keep_going=True, store=tmp_path, **how)
+    assert broken["broken"] == "the loss became NaN" and "accuracies" not in broken
+    assert other["accuracies"] == whole[1]["accuracies"]
+    assert len(list((tmp_path / "scores").iterdir())) == 3
+    with pytest.raises(Broken, match="became NaN"):
+        evaluate(keep(), digits, random=False, **how)
+    with pytest.raises(Broken, match="became NaN"):  # of the random examples, with which the set could not be compared
+        evaluate(keep(), digits, keep_going=True, **how)
 
 
 def test_the_same_call_gives_the_same_scores(digits: Splits, keep: Keep) -> None:

@@ -120,7 +120,7 @@ def test_the_test_split_is_opened_after_teacher_and_first_student(digits: Splits
     opened: list[list[str]] = []
     splits = spied(digits, lambda: opened.append(list(counted.labels)))
     evaluate(keep(), splits, protocol="rded", progress=counted, **QUICK)
-    assert opened == [["network", f"{TINY}, exact images"]]
+    assert opened == [["network", f"{TINY}, 8 networks"]]
 
 
 def test_a_teacher_has_learned_from_the_training_split_alone(digits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from attar.condensed import Condensed
 from attar.errors import UsageError
-from attar.evaluate.bench import Bench
+from attar.evaluate.bench import Bench, Exam, Marks
 from attar.evaluate.lessons import (
     Offer,
     answered,
@@ -38,7 +39,7 @@ from attar.evaluate.train import Broken
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress, Silent
 from attar.nets import Net, Spec, build
-from attar.real.realset import Splits
+from attar.real.realset import RealSet, Splits
 
 
 def evaluate(
@@ -126,20 +127,44 @@ def evaluate(
     )
     numbers = range(first_seed, first_seed + seeds)
     drawn = condensed.counted if random else None  # of as many bytes as are stored
-    scores = []
+    sittings = []
     for spec, net, theirs, ours in zip(nets, built, plans, own):
         guide = None
         if guided:
             school: dict[str, Any] = {"plan": plan or Plan(device=str(device)), "progress": bench.progress}
             guide = trained(teacher or spec, real, epochs=teacher_epochs, **school)
         offered = list(beside_hard(ways, guide)) if guide is not None and theirs.labels == "teacher" else ways
-        of = {"rows": len(condensed), "keep_going": keep_going}
-        found = [_score(bench, net, ours, way, numbers, **of) for way in offered]
-        beside = _baselines(bench, net, theirs, guide, {w.labels for w in offered}, drawn, numbers)
+        beside = _beside(real, net, theirs, guide, {w.labels for w in offered}, drawn, numbers)
+        sittings.append(Sitting([(way, _exam(net, ours, way, numbers)) for way in offered], beside))
+    exams = [exam for sitting in sittings for exam in sitting.exams]
+    marks = dict(zip(exams, bench.sat(exams, keep_going=keep_going)))
+    scores = []
+    for net, sitting in zip(built, sittings):
         everything = {"full": full_baseline(bench, net, numbers[0])} if full else {}
-        test = bench.test_facts()
-        scores += [{**s, "test": test, "baseline": {**beside[s["labels"]], **everything}} for s in found]
+        beside = {kind: _random(exam, marks[exam], drawn) for kind, exam in sitting.beside.items()}
+        for way, exam in sitting.ways:
+            found = _score(exam, way, marks[exam], rows=len(condensed), keep_going=keep_going)
+            stands = {**beside.get(way.labels, {}), **everything}
+            scores.append({**found, "test": bench.test_facts(), "baseline": stands})
     return scores
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """The exams of one architecture.
+
+    Args:
+        ways: every way to learn from the small set, and its exam.
+        beside: for every kind of labels the exam of the random examples beside it; empty where none are asked for.
+    """
+
+    ways: list[tuple[Offer, Exam]]
+    beside: dict[Labels, Exam]
+
+    @property
+    def exams(self) -> list[Exam]:
+        """All of them, each once."""
+        return list(dict.fromkeys([*(exam for _, exam in self.ways), *self.beside.values()]))
 
 
 def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None, epochs: int | None) -> bool:
@@ -159,51 +184,64 @@ def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None, epochs:
     return asked
 
 
-def _score(
-    bench: Bench, net: Net, plan: Protocol, way: Offer, seeds: range, *, rows: int, keep_going: bool
-) -> dict[str, Any]:
+def _exam(net: Net, plan: Protocol, way: Offer, seeds: range) -> Exam:
+    """Of the small set, learned from in one way."""
+    return Exam(
+        label=f"{net.name}, {way.images} images",
+        net=net,
+        protocol=dataclasses.replace(plan, labels=way.labels),
+        lessons=[way.lesson] * len(seeds),
+        seeds=seeds,
+    )
+
+
+def _score(exam: Exam, way: Offer, marks: Marks, *, rows: int, keep_going: bool) -> dict[str, Any]:
     """The score object of one network and one way to learn, without test and baselines."""
-    plan = dataclasses.replace(plan, labels=way.labels)
+    of = {"rows": rows, "first_seed": exam.seeds[0]}
     try:
-        results = bench.results(f"{net.name}, {way.images} images", net, plan, [way.lesson] * len(seeds), seeds)
+        return score(exam.net, exam.protocol, way, marks.whole(), **of)
     except Broken as e:
         if not keep_going:
             raise
-        return {**told(net, plan, way, rows=rows, first_seed=seeds[0]), "broken": str(e)}
-    return score(net, plan, way, results, rows=rows, first_seed=seeds[0])
+        return {**told(exam.net, exam.protocol, way, **of), "broken": str(e)}
 
 
-def _baselines(
-    bench: Bench,
+def _beside(
+    real: RealSet,
     net: Net,
     plan: Protocol,
     teacher: Teacher | None,
     labels: Iterable[Labels],
     counts: list[int] | None,
     seeds: range,
-) -> dict[str, dict[str, Any]]:
+) -> dict[Labels, Exam]:
     """For every kind of labels the random examples beside it: with labels of the same kind by the teacher, else hard ones.
 
     Args:
         counts: examples of every class; None for no random examples.
     """
     if counts is None:
-        return {kind: {} for kind in labels}
-    theirs: dict[str, Labels] = {kind: "hard" if teacher is None else kind for kind in labels}
-    made = {kind: _random(bench, net, plan, kind, teacher, counts, seeds) for kind in sorted(set(theirs.values()))}
-    return {kind: {"random": made[asked]} for kind, asked in theirs.items()}
+        return {}
+    theirs: dict[Labels, Labels] = {kind: "hard" if teacher is None else kind for kind in sorted(labels)}
+    made = {kind: _drawn(real, net, plan, kind, teacher, counts, seeds) for kind in sorted(set(theirs.values()))}
+    return {kind: made[asked] for kind, asked in theirs.items()}
 
 
-def _random(
-    bench: Bench, net: Net, plan: Protocol, labels: Labels, teacher: Teacher | None, counts: list[int], seeds: range
-) -> dict[str, Any]:
-    """Random real examples, redrawn for every seed, with hard labels, soft ones or those of the teacher."""
-    plan = dataclasses.replace(plan, labels=labels)
-    lessons = [random_lesson(bench.real, counts, seed) for seed in seeds]
+def _drawn(
+    real: RealSet, net: Net, plan: Protocol, labels: Labels, teacher: Teacher | None, counts: list[int], seeds: range
+) -> Exam:
+    """Of random real examples, redrawn for every seed, with hard labels, soft ones or those of the teacher."""
+    lessons = [random_lesson(real, counts, seed) for seed in seeds]
     if teacher is not None and labels != "hard":
         answer = taught if labels == "teacher" else answered  # at every step, or once of the images as they are
         lessons = [answer(lesson, teacher) for lesson in lessons]
-    return baseline(plan, bench.results(f"{net.name}, random examples", net, plan, lessons, seeds), sum(counts))
+    plan = dataclasses.replace(plan, labels=labels)
+    return Exam(label=f"{net.name}, random examples", net=net, protocol=plan, lessons=lessons, seeds=seeds)
+
+
+def _random(exam: Exam, marks: Marks, counts: list[int] | None) -> dict[str, Any]:
+    """What the random examples taught."""
+    return {"random": baseline(exam.protocol, marks.whole(), sum(counts or ()))}
 
 
 def full_baseline(bench: Bench, net: Net, seed: int) -> dict[str, Any]:

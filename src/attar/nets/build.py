@@ -54,7 +54,7 @@ def _build(spec: Spec, channels: int, size: tuple[int, int], classes: int) -> Ne
     if file or (name not in TABLE and given and "=" not in spec):
         return own.adopt(own.load(spec), name=spec, **shape)
     if name not in TABLE:
-        raise UsageError(f"there is no network '{name}'; {nearest(name, TABLE)}, or give my.py:MyNet")
+        raise UsageError(f"there is no network '{name}'; {nearest(name, TABLE, own='my.py:MyNet')}")
     constructor = TABLE[name][0]
     known = spec_of.settings_of(constructor, SHAPE)
     settings = spec_of.given(f"network '{name}'", known, given)

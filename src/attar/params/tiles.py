@@ -59,6 +59,7 @@ class Tiles:
 
     def counts(self, shape: tuple[int, int, int], asked: Sequence[int]) -> list[int]:
         """factor^2 images for each that is asked for."""
+        _fitting(self.factor, shape)
         return [n * self.factor**2 for n in asked]
 
 
