@@ -15,6 +15,7 @@ import torch
 
 import attar
 from attar.cli.main import run
+from attar.errors import nearest
 from attar.io import png
 
 TINY = "--net convnet:width=8:depth=1 --steps 3 --batch 4"
@@ -226,6 +227,12 @@ USAGE = {
     # what cannot be done with what is there
     "evaluate small.pt": "small.pt does not tell its real data; give them, as in --real path/to/data",
 }
+
+
+def test_a_close_name_is_all_that_is_told() -> None:
+    known = ["dm", "dc", "random"]
+    assert nearest("rndom", known, own="my.py:Mine") == "did you mean 'random'?"
+    assert nearest("zzz", known, most=1, own="my.py:Mine") == "known: dc and 2 others, or give my.py:Mine"
 
 
 @pytest.mark.parametrize("command", USAGE)

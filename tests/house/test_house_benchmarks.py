@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from attar.errors import Interrupted
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -41,6 +43,16 @@ def test_a_missing_package_ends_the_work_with_none(benchmark: Any, monkeypatch: 
     with pytest.raises(ImportError):
         choosing.work("facility-location", choosing.Size(64, 4, 4, 1), 1, how, found)
     assert told == [None]
+
+
+def test_a_benchmark_that_is_stopped_says_how_to_go_on(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped() -> None:
+        raise Interrupted("stopped; run the same command again to go on", 15)
+
+    with pytest.raises(SystemExit) as end:
+        benchmark("rows").ended(stopped)
+    assert end.value.code == 143
+    assert capsys.readouterr().err == "stopped; run the same command again to go on\n"
 
 
 def test_a_share_of_no_picks_is_none(benchmark: Any) -> None:

@@ -181,6 +181,12 @@ def test_it_compiles(spec: str) -> None:
         assert fast(made.decode) == made.decode
 
 
+def test_tiles_that_do_not_fit_are_refused_by_the_estimate_already() -> None:
+    """So that nobody is told hours first."""
+    with pytest.raises(UsageError, match="factor=99 lays whole tiles beyond the border of images of 6x6 pixels; take"):
+        decoded("tiles:factor=99", toy((6, 6), channels=3), Budget(ipc=1))
+
+
 def test_the_grammar_is_that_of_networks() -> None:
     assert made_of("tiles:factor=3") == made_of("tiles:factor=3") != made_of("tiles")
     for spec, why in {
