@@ -114,6 +114,20 @@ def test_a_function_that_the_compiler_refuses_stays_eager(tmp_path, monkeypatch:
             fast(lambda x: wave(x) * 2)(x)
 
 
+@needs_compiler
+@pytest.mark.slow
+def test_a_function_is_compiled_for_every_network_that_it_meets() -> None:
+    """Also for the ninth, at which torch would give up by itself: eager, and with a warning of many lines."""
+
+    def shifted(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x + (len(name) if torch.compiler.is_compiling() else -1)
+
+    names = [f"network {'n' * i}" for i in range(10)]
+    with switched(True):
+        found = [float(fast(shifted)(torch.zeros(3), name)[0]) for name in names]
+    assert found == [len(name) for name in names]
+
+
 def test_the_switch_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
     for given in (None, "/somewhere/else"):

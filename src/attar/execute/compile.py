@@ -16,6 +16,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 CACHE, THREADS = "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"
 
+FORMS = 128
+"""Compiled forms of one function at most: networks x shapes x threads."""
+
 _on: ContextVar[bool] = ContextVar("compiled", default=False)
 
 
@@ -38,8 +41,10 @@ def _compiler() -> Iterator[None]:
         os.environ[CACHE] = _folder(before)
         from torch._dynamo import config
 
-        # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager.
-        with config.patch(suppress_errors=True):
+        # A compiler that is there but fails (no headers, no space) must not end a run: that function then stays eager. One
+        # loss meets every network, size of batch and number of threads; past torch's limit it would be eager, and of other
+        # bits than where fewer came before it.
+        with config.patch(suppress_errors=True, recompile_limit=FORMS):
             yield
     finally:
         os.environ.pop(CACHE, None)
