@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from plain_matching import slopes
 from plain_trajectory import flat, mtt_loss
 from torch.nn.functional import one_hot
 
+import attar
 from attar.augment.siamese import COLOR_CROP_CUTOUT_FLIP_SCALE_ROTATE
 from attar.budget import Budget
 from attar.distill.mtt import MTT
@@ -31,6 +34,7 @@ SMALL = MTT(
     max_start=3,
     expert_epochs=2,
     batch_expert=8,
+    batches_expert=1,
     net="convnet:width=4:depth=1",
     augment="none",
 )
@@ -158,3 +162,13 @@ def test_impossible_settings_are_refused() -> None:
     for how in ({"lr_img": -1.0}, {"lr_lr": 0.0}, {"lr_expert": 0.0}):
         with pytest.raises(UsageError, match="learning rate"):
             MTT(**how)
+
+
+@pytest.mark.slow
+def test_experts_of_a_small_set_move_far_enough_to_be_followed(tmp_path, monkeypatch) -> None:
+    """By batches of 1,024 they take two steps an epoch, and sixty of ours end forty times as far off as where they began."""
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    settings = {"net": "convnet:width=8", "steps": 20, "experts": 2, "threads": 1, "compile": False}
+    kept = attar.distill("digits", method="mtt", ipc=1, quick=True, **settings)
+    last = json.loads(kept.files["log.jsonl"].splitlines()[-1])
+    assert last["step"] == 20 and last["loss"][0] < 0.9

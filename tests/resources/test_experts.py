@@ -11,6 +11,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from attar.distill.datm import DATM
+from attar.distill.ftd import FTD
+from attar.distill.mtt import MTT
+from attar.distill.tesla import TESLA
 from attar.errors import DataError, UsageError
 from attar.execute.identity import key
 from attar.execute.plan import Plan
@@ -58,6 +62,27 @@ def test_snapshots_are_those_of_torch(how: dict, make_set: MakeSet, build: Build
         assert moved > 0.01 or epoch == 0
         for name, value in weights.items():
             assert torch.allclose(ours[name], value, atol=1e-5 + moved * 2**-11), (name, epoch)
+
+
+def test_an_epoch_of_a_small_set_has_as_many_batches_as_are_asked_for(make_set: MakeSet) -> None:
+    """Equal ones, which together hold every image once; a set that has more batches by their size keeps them."""
+    real = make_set()
+    for least, many in ((1, 4), (4, 4), (5, 5), (48, 48), (99, 50)):
+        task = Expert(**SMALL, batches=least)
+        assert task.length(real) == 3 * many
+        drawn = [task.draw(real, Seeds(0).at("step", t), {}, t) for t in range(many)]
+        sizes = [len(batch["image"]) for batch in drawn]
+        assert sum(sizes) == len(real) == 50 and max(sizes) - min(sizes) <= 1
+        assert [batch["ends"] for batch in drawn] == [None] * (many - 1) + [0]
+        assert torch.equal(sum(batch["target"].sum(0) for batch in drawn), torch.tensor(real.sizes).float())
+    with pytest.raises(UsageError, match="batches=0"):
+        Expert(**SMALL, batches=0)
+
+
+@pytest.mark.parametrize("method", [MTT, TESLA, FTD, DATM])
+def test_the_experts_of_every_method_take_48_batches_an_epoch_at_least(method: type[MTT | TESLA | FTD | DATM]) -> None:
+    assert {task.batches for task in method().needs()} == {48}
+    assert {task.batches for task in method(batches_expert=7).needs()} == {7}
 
 
 def test_a_batch_norm_keeps_no_statistics_in_a_trajectory(make_set: MakeSet, build: Build) -> None:

@@ -15,11 +15,11 @@ each expert (these of FTD). Settings of the authors, all of them whitened: ``pre
 
 Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone, a
 rate that stays above 0, expert and epoch drawn independently, nothing chosen by test accuracy); experts are trained as long as
-is looked at and not for 100 epochs, so the labels come from the last epoch that is looked at unless ``label_epoch`` says
-another; evaluation takes batches of 256 and not of 128; a loss that is no number is noted as ten times the threshold, and a
-run in which no step was taken is an error. With start real, an image that no expert classifies correctly has the
-mean logits of all of them, and any other one those of the experts that do; there it has the logits of the first expert,
-right or wrong.
+is looked at and not for 100 epochs, in at least 48 batches each, so the labels come from the last epoch that is looked at
+unless ``label_epoch`` says another; evaluation takes batches of 256 and not of 128; a loss that is no number is noted as ten
+times the threshold, and a run in which no step was taken is an error. With start real, an image that no expert classifies
+correctly has the mean logits of all of them, and any other one those of the experts that do; there it has the logits of the
+first expert, right or wrong.
 """
 
 from __future__ import annotations
@@ -96,6 +96,8 @@ class DATM(Method):
     "Learning rate of the experts."
     batch_expert: int = 256
     "Real images of a batch of the experts."
+    batches_expert: int = 48
+    "Batches of an epoch of the experts at least; of a small set they are smaller for it."
     start: str | None = None
     "First images: correct (real ones that an expert classifies correctly; where left out, of pixels) or real."
     net: str = "convnet"
@@ -171,6 +173,7 @@ class DATM(Method):
 
     def needs(self) -> tuple[Expert, ...]:
         how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
+        how["batches"] = self.batches_expert
         return experts(self.experts, net=self.net, **how, rho=self.rho, alpha=self.alpha)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:

@@ -14,11 +14,11 @@ each expert. Settings of the authors: ``presets``; the defaults are those of CIF
 calls whiten at 10 images per class of CIFAR; of the other rows it is not known, and these do not.
 
 Differs from the official code: as MTT here (exact gradient in the memory of one inner step, whitening with ``--zca`` alone,
-experts as long as is looked at, a rate that stays above 0, nothing chosen by test accuracy, CIFAR-100 normalised by its own
-means and deviations); the averaged images alone are
-handed over, where the official code scores both and reports the better; the average is of updated images, where the official
-one begins with the first images and keeps ema^updates of them (61 % by the first row of the table, 22 % in 150 updates at .99);
-``rho`` does not change, as in its published calls.
+experts as long as is looked at and in at least 48 batches an epoch, a rate that stays above 0, nothing chosen by test accuracy,
+CIFAR-100 normalised by its own means and deviations); the averaged images alone are handed over, where the official code scores
+both and reports the better; the average is of updated images, where the official one begins with the first images and keeps
+ema^updates of them (61 % by the first row of the table); ``rho`` does not change, as in its
+published calls.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ class FTD(Method):
     "Learning rate of the experts."
     batch_expert: int = 256
     "Real images of a batch of the experts."
+    batches_expert: int = 48
+    "Batches of an epoch of the experts at least; of a small set they are smaller for it."
     start: str = "real"
     "First images: real or noise."
     net: str = "convnet"
@@ -128,6 +130,7 @@ class FTD(Method):
 
     def needs(self) -> tuple[Expert, ...]:
         how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
+        how["batches"] = self.batches_expert
         flat = {"rho": self.rho, "alpha": self.alpha, "adaptive": self.adaptive}
         return experts(self.experts, net=self.net, **how, **flat)
 

@@ -12,9 +12,10 @@ of each expert. Settings of the authors: ``presets``; the defaults are those of 
 
 Differs from the official code: the gradient comes from the adjoint recursion in the memory of one inner step (equal to the
 graph over all steps); images are whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach and
-not for 50 epochs; expert and epoch are drawn independently at every step; the learned rate cannot fall to 0 or below, where it
-diverges in the official code; no checkpoint is chosen by test accuracy; batch norms take the statistics of their batch;
-CIFAR-100 that is not whitened is normalised by its own means and deviations (there: by those of CIFAR-10).
+not for 50 epochs, each of 48 batches at least (there: of 256 images, so that an epoch of a thousand images has four, in which
+an expert moves too little to be followed); expert and epoch are drawn independently at every step; the learned rate cannot fall
+to 0 or below, where it diverges in the official code; no checkpoint is chosen by test accuracy; batch norms take the statistics
+of their batch; CIFAR-100 that is not whitened is normalised by its own means and deviations (there: by those of CIFAR-10).
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class MTT(Method):
     "Learning rate of the experts."
     batch_expert: int = 256
     "Real images of a batch of the experts."
+    batches_expert: int = 48
+    "Batches of an epoch of the experts at least; of a small set they are smaller for it."
     start: str = "real"
     "First images: real or noise."
     net: str = "convnet"
@@ -112,6 +115,7 @@ class MTT(Method):
 
     def needs(self) -> tuple[Expert, ...]:
         how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
+        how["batches"] = self.batches_expert
         return experts(self.experts, net=self.net, **how)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:

@@ -16,10 +16,10 @@ are MTT's for CIFAR-10 with 10 images per class.
 
 Differs from the official code: that code repeats a tuple where it means to double a number, so its image gradient is half of
 the formula's, and a published lr_img of 1000 is 500 here (copies of the code in later papers have the factor). Images are
-whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach; expert and epoch are drawn
-independently at every step; the learned rate cannot fall to 0 or below. The labels of a teacher are made once, of the first
-images, by one expert at the last epoch that is looked at: there they are made anew in every step, of the images as they are, by
-the weights that the step shall come out at.
+whitened where ``--zca`` asks for it; experts are trained as far as a setting can reach, in at least 48 batches an epoch; expert
+and epoch are drawn independently at every step; the learned rate cannot fall to 0 or below. The labels of a teacher are made
+once, of the first images, by one expert at the last epoch that is looked at: there they are made anew in every step, of the
+images as they are, by the weights that the step shall come out at.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class TESLA(Method):
     "Learning rate of the experts."
     batch_expert: int = 256
     "Real images of a batch of the experts."
+    batches_expert: int = 48
+    "Batches of an epoch of the experts at least; of a small set they are smaller for it."
     start: str = "real"
     "First images: real or noise."
     net: str = "convnet"
@@ -141,6 +143,7 @@ class TESLA(Method):
 
     def needs(self) -> tuple[Expert, ...]:
         how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
+        how["batches"] = self.batches_expert
         return experts(self.experts, net=self.net, **how)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:

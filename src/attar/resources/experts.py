@@ -65,6 +65,8 @@ class Expert(Resource):
     "Weight decay."
     batch: int = 256
     "Largest batch."
+    batches: int = 1
+    "Batches of an epoch at least; of a small set they are smaller for it."
     augment: str = "auto"
     "Transforms of the training images, joined by _; none; or auto (all that suit the classes)."
     rho: float = 0.0
@@ -79,7 +81,7 @@ class Expert(Resource):
     crowd: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(epochs=self.epochs, batch=self.batch)
+        positive(epochs=self.epochs, batch=self.batch, batches=self.batches)
         self.learned({})  # refuses impossible rates at once
         for name in ("rho", "alpha"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -169,7 +171,7 @@ class Expert(Resource):
 
     def cost(self, real: RealSet, budget: Budget | None = None) -> Cost:
         """Forward and backward of a batch; its activations, weights with their first values and gradients, snapshots."""
-        net, size = net_of(self.net, real), min(self.batch, len(real))
+        net, size = net_of(self.net, real), -(-len(real) // self._batches(real))
         images = 8.0 * real.example_bytes * size
         held = 3 + bool(self.momentum) + 4 * bool(self.rho)
         weights = 4.0 * net.n_parameters * held + snapshot_bytes(net.n_parameters, self.epochs)
@@ -179,7 +181,7 @@ class Expert(Resource):
         )
 
     def _batches(self, real: RealSet) -> int:
-        return -(-len(real) // self.batch)
+        return min(len(real), max(self.batches, -(-len(real) // self.batch)))
 
 
 def experts(count: int, **settings: Any) -> tuple[Expert, ...]:

@@ -40,6 +40,7 @@ SMALL = {
     "max_start": 2,
     "syn_steps": 3,
     "batch_expert": 8,
+    "batches_expert": 1,
     "net": "convnet:width=8:depth=1",
 }
 """Settings that a method given as a class is tried with, where it has them."""
