@@ -65,7 +65,8 @@ def nearest(name: str, known: Iterable[str], *, most: int | None = None, own: st
         ``", or give my.py:Own"``.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    file = own is not None and name.endswith(".py")  # whose class was left out
+    close = [] if file else difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
     told = names[:most]

@@ -232,6 +232,7 @@ USAGE = {
 def test_a_close_name_is_all_that_is_told() -> None:
     known = ["dm", "dc", "random"]
     assert nearest("rndom", known, own="my.py:Mine") == "did you mean 'random'?"
+    assert nearest("dm.py", known, own="my.py:Mine") == "known: dc, dm, random, or give my.py:Mine"
     assert nearest("zzz", known, most=1, own="my.py:Mine") == "known: dc and 2 others, or give my.py:Mine"
 
 

@@ -183,7 +183,9 @@ def test_it_compiles(spec: str) -> None:
 
 def test_tiles_that_do_not_fit_are_refused_by_the_estimate_already() -> None:
     """So that nobody is told hours first."""
-    with pytest.raises(UsageError, match="factor=99 lays whole tiles beyond the border of images of 6x6 pixels; take"):
+    with pytest.raises(
+        UsageError, match="factor=99 lays whole tiles beyond the border of images of 8x8 pixels; take 8 or less"
+    ):
         decoded("tiles:factor=99", toy((6, 6), channels=3), Budget(ipc=1))
 
 
