@@ -17,8 +17,8 @@ Differs from the official code: as MTT here (exact gradient in the memory of one
 experts as long as is looked at and in at least 48 batches an epoch, a rate that stays above 0, nothing chosen by test accuracy,
 CIFAR-100 normalised by its own means and deviations); the averaged images alone are handed over, where the official code scores
 both and reports the better; the average is of updated images, where the official one begins with the first images and keeps
-ema^updates of them (61 % by the first row of the table); ``rho`` does not change, as in its
-published calls.
+ema^updates of them (61 % by the first row of the table); ``rho`` does not change, as in its published
+calls.
 """
 
 from __future__ import annotations
