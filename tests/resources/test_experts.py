@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from attar.distill.datm import DATM
 from attar.distill.ftd import FTD
 from attar.distill.mtt import MTT
+from attar.distill.ncfm import NCFM
 from attar.distill.tesla import TESLA
 from attar.errors import DataError, UsageError
 from attar.execute.identity import key
@@ -26,6 +27,7 @@ from attar.resources.build import gather, identify, made, spent
 from attar.resources.experts import Expert, experts, snapshot
 from attar.run import run
 from attar.seeds import Seeds
+from attar.testing.trial import method_of
 
 MakeSet = Callable[..., RealSet]
 Build = Callable[..., State]
@@ -171,7 +173,7 @@ def test_experts_of_other_data_settings_or_seeds_are_never_found(make_set: MakeS
         identify(dataclasses.replace(task, epochs=4), real, 0, plan),
         identify(dataclasses.replace(task, rho=0.01), real, 0, plan),
         identify(dataclasses.replace(task, rho=0.01, alpha=0.3), real, 0, plan),
-        identify(task, real, 1, plan),
+        identify(dataclasses.replace(task, seed=1), real, 0, plan),
     ]
     keys = {key(identity) for identity in [*others, identify(task, real, 0, plan)]}
     assert len(keys) == 11
@@ -191,6 +193,30 @@ def test_more_experts_use_those_that_are_there(
         for task in experts(count, **SMALL):
             made(task, real, {}, seed=0, plan=Plan(), progress=Counts())
     assert begun == ["expert-0", "expert-1"]
+
+
+@pytest.mark.parametrize("method", [MTT, TESLA, FTD, DATM, NCFM])
+def test_runs_of_all_seeds_share_experts_and_other_experts_have_a_seed_of_their_own(
+    tmp_path: Path, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, method: type[MTT | TESLA | FTD | DATM | NCFM]
+) -> None:
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    real, task, begun = make_set(), method_of(method), []
+
+    class Counts(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            begun.append(label)
+
+    def gathered(task: MTT | TESLA | FTD | DATM | NCFM, seed: int) -> State:
+        return gather(task, real, seed=seed, plan=Plan(), progress=Counts())["expert-1"]
+
+    first, second = gathered(task, 0), gathered(task, 1)
+    assert begun == ["expert-0", "expert-1"] and spent(task, real, seed=2, plan=Plan()) > 0
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = gathered(dataclasses.replace(task, seed_expert=1), 0)
+    assert len(begun) == 4 and any(not torch.equal(first[name], other[name]) for name in first)
+    one = next(t for t in dataclasses.replace(task, seed_expert=1).needs() if t.name == "expert-1")
+    theirs = run(one, real, [None], seed=1, plan=Plan())
+    assert all(torch.equal(other[name], theirs.states[0][name]) for name in other), "the seed of the run that makes it"
 
 
 def test_fewer_epochs_are_found_in_an_expert_of_more(

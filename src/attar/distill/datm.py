@@ -36,13 +36,13 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.errors import AttarError, DataError, UsageError
 from attar.execute.compile import in_parts
-from attar.match.trajectories import SHORT, course, learned, missed, unrolled_cost
+from attar.match.trajectories import SHORT, course, experts_of, learned, missed, unrolled_cost
 from attar.method import Batch, Cost, Descend, Method, Resources, Rows, State, positive, tabled
 from attar.nets.fit import net_of
 from attar.optim import Opt
 from attar.params import pixels, table
 from attar.real.realset import RealSet
-from attar.resources.experts import Expert, experts, name_of, snapshot
+from attar.resources.experts import Expert, name_of, snapshot
 from attar.seeds import Seeds
 
 STARTS = ("correct", "real")
@@ -98,6 +98,8 @@ class DATM(Method):
     "Real images of a batch of the experts."
     batches_expert: int = 48
     "Batches of an epoch of the experts at least; of a small set they are smaller for it."
+    seed_expert: int = 0
+    "Seed of the experts, whatever that of the run is: runs of all seeds share them."
     start: str | None = None
     "First images: correct (real ones that an expert classifies correctly; where left out, of pixels) or real."
     net: str = "convnet"
@@ -172,9 +174,7 @@ class DATM(Method):
         return min(self.max_start, self.early + (self.max_start - self.early) * step // self.growth)
 
     def needs(self) -> tuple[Expert, ...]:
-        how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
-        how["batches"] = self.batches_expert
-        return experts(self.experts, net=self.net, **how, rho=self.rho, alpha=self.alpha)
+        return experts_of(self, rho=self.rho, alpha=self.alpha)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         state = table.first(self.params, real, budget, seeds, kind="real")

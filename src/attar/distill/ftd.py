@@ -33,12 +33,12 @@ from attar.augment.strategy import strategy_for
 from attar.budget import Budget
 from attar.errors import UsageError
 from attar.execute.compile import in_parts
-from attar.match.trajectories import SHORT, course, learned, missed, start, unrolled_cost
+from attar.match.trajectories import SHORT, course, experts_of, learned, missed, start, unrolled_cost
 from attar.method import Batch, Cost, Method, Resources, Rows, State, positive, tabled
 from attar.optim import Opt
 from attar.params import pixels, table
 from attar.real.realset import RealSet
-from attar.resources.experts import Expert, experts
+from attar.resources.experts import Expert
 from attar.seeds import Seeds
 
 
@@ -80,6 +80,8 @@ class FTD(Method):
     "Real images of a batch of the experts."
     batches_expert: int = 48
     "Batches of an epoch of the experts at least; of a small set they are smaller for it."
+    seed_expert: int = 0
+    "Seed of the experts, whatever that of the run is: runs of all seeds share them."
     start: str = "real"
     "First images: real or noise."
     net: str = "convnet"
@@ -129,10 +131,7 @@ class FTD(Method):
         return self.max_start - 1 + self.expert_epochs
 
     def needs(self) -> tuple[Expert, ...]:
-        how = {"epochs": self.reach, "lr": self.lr_expert, "batch": self.batch_expert, "augment": self.augment}
-        how["batches"] = self.batches_expert
-        flat = {"rho": self.rho, "alpha": self.alpha, "adaptive": self.adaptive}
-        return experts(self.experts, net=self.net, **how, **flat)
+        return experts_of(self, rho=self.rho, alpha=self.alpha, adaptive=self.adaptive)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         return start(real, budget, seeds, kind=self.start, rate=self.rate, params=self.params)

@@ -95,6 +95,8 @@ class NCFM(Method):
     "Trained networks."
     epochs: int = 60
     "Passes over the real set in their training."
+    seed_expert: int = 0
+    "Their seed, whatever that of the run is: runs of all seeds share them."
     start: str = "real"
     "First images: real or noise."
     net: str = "convnet"
@@ -173,7 +175,8 @@ class NCFM(Method):
         return {**self.learn, "image": Opt(kind="adamw", lr=self.lr_img * math.sqrt(classes), project=(0, 1))}
 
     def needs(self) -> tuple[Expert, ...]:
-        return experts(self.experts, net=self.net, epochs=self.epochs, momentum=0.9, weight_decay=5e-4)
+        how = {"epochs": self.epochs, "momentum": 0.9, "weight_decay": 5e-4, "seed": self.seed_expert}
+        return experts(self.experts, net=self.net, **how)
 
     def init(self, real: RealSet, budget: Budget, seeds: Seeds, res: Resources) -> State:
         first = tiles.start(real, budget, seeds, kind=self.start, factor=self.factor)

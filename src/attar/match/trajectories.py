@@ -20,7 +20,7 @@ from attar.nets.net import Params
 from attar.optim import Opt
 from attar.params.table import decoded, first, made_of
 from attar.real.realset import RealSet
-from attar.resources.experts import name_of, snapshot
+from attar.resources.experts import Expert, experts, name_of, snapshot
 from attar.seeds import Seeds
 
 SHORT: Mapping[str, Any] = {
@@ -52,6 +52,27 @@ def start(real: RealSet, budget: Budget, seeds: Seeds, *, kind: str, rate: float
     """
     state = first(params, real, budget, seeds, kind=kind)
     return {**state, "target": one_hot(state["label"], real.n_classes).float(), "rate": torch.tensor(rate)}
+
+
+def experts_of(method: Any, **flat: Any) -> tuple[Expert, ...]:
+    """The experts that a method's settings name, trained to the last epoch that it looks at (``reach``).
+
+    Args:
+        method: anything with ``experts``, ``net``, ``augment``, ``reach``, ``lr_expert``, ``batch_expert``,
+            ``batches_expert`` and ``seed_expert``.
+        flat: ``rho``, ``alpha`` and ``adaptive`` of those who look for flat valleys.
+    """
+    return experts(
+        method.experts,
+        net=method.net,
+        epochs=method.reach,
+        lr=method.lr_expert,
+        batch=method.batch_expert,
+        batches=method.batches_expert,
+        augment=method.augment,
+        seed=method.seed_expert,
+        **flat,
+    )
 
 
 def learned(

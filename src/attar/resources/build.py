@@ -32,7 +32,7 @@ def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progres
 
     Args:
         task: anything with ``needs``.
-        seed: of the resources' own runs.
+        seed: of the run that asks; of the resources' runs, too, where they have none of their own.
         plan: how they are computed where they are not in the cache.
     """
     order, built = needed(task), {}
@@ -94,6 +94,11 @@ def alone(resource: Resource, plan: Plan) -> Plan:
     return dataclasses.replace(plan, threads=1) if resource.crowd and plan.device == "cpu" else plan
 
 
+def chance(resource: Resource, seed: int) -> int:
+    """The seed by which a resource is made: its own where it has one, else that of the run that asks."""
+    return seed if resource.own_seed is None else resource.own_seed
+
+
 def made(
     resource: Resource, real: RealSet, res: dict[str, State], *, seed: int, plan: Plan, progress: Progress
 ) -> State:
@@ -102,7 +107,7 @@ def made(
     The cache key is the hash of its settings, schema, data, preprocessing, seed and plan. What its own needs hold follows
     from these. One that holds more of the same (``grows``) serves as well.
     """
-    plan = alone(resource, plan)
+    plan, seed = alone(resource, plan), chance(resource, seed)
     identity = identify(resource, real, seed, plan)
     folder = _place(resource, identity)
     building = folder.with_name(folder.name + ".attar-run")
@@ -135,7 +140,7 @@ def identify(resource: Resource, real: RealSet, seed: int, plan: Plan) -> dict[s
         "data": real.fingerprint,
         "preprocessing": real.space,
         "written": written(real),  # which transforms ``auto`` stands for
-        "seed": seed,
+        "seed": chance(resource, seed),
         "plan": alone(resource, plan).facts(),
     }
 

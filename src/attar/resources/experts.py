@@ -6,8 +6,9 @@ learning rate .01, batches of 256, the siamese transforms of DSA with parameters
 
 Each expert is a resource by itself, made by one thread beside others, or by a machine of a Ray cluster where the process
 belongs to one (:mod:`attar.execute.cluster`): it is resumed and cached apart, and a method that asks for more experts than
-before, or for fewer epochs of them, has these already. Its cache key holds the data's fingerprint and normalisation, so no
-expert of other data is ever found.
+before, or for fewer epochs of them, has these already. Its seed is its own and not that of the run that asks, so that runs of
+every seed share it, as those of the official code share one buffer. Its cache key holds the data's fingerprint and
+normalisation, so no expert of other data is ever found.
 
 A snapshot is the difference from the first weights in float16: half of the bytes, and about 2^-12 of the difference as error,
 where float16 weights would lose the small steps of late epochs.
@@ -75,6 +76,8 @@ class Expert(Resource):
     "How much of the gradient at the weights that lies across it is taken away from it."
     adaptive: bool = True
     "Whether the worst weights are looked for in steps relative to each weight."
+    seed: int = 0
+    "Of its chance, beside its number; runs of every seed share it."
 
     paper: ClassVar[str] = "Cazenavette et al. Dataset Distillation by Matching Training Trajectories. CVPR 2022"
     grows: ClassVar[str | None] = "epochs"  # order and chance of an epoch do not depend on how many follow
@@ -96,6 +99,11 @@ class Expert(Resource):
     def name(self) -> str:  # type: ignore[override]  # every expert has a place of its own
         """The key under which methods find it."""
         return name_of(self.number)
+
+    @property
+    def own_seed(self) -> int:
+        """The seed of weights, orders and transforms."""
+        return self.seed
 
     def length(self, real: RealSet) -> int:
         """Batches of all epochs."""

@@ -39,6 +39,11 @@ class Resource:
     grows: ClassVar[str | None] = None
     crowd: ClassVar[bool] = False
 
+    @property
+    def own_seed(self) -> int | None:
+        """The seed of its chance, where runs of all seeds share it; None for that of the run."""
+        return None
+
     def length(self, real: RealSet) -> int:
         """Steps until it is made."""
         raise NotImplementedError(f"{type(self).__name__} has no length")
