@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -24,7 +25,8 @@ from rows import HERE, RESULTS, Rows, command, ended, environment
 import attar
 from attar.condensed import Condensed
 from attar.evaluate.scores import summary
-from attar.execute import memory
+from attar.execute import crew, memory, plan
+from attar.execute.progress import Progress, Silent
 from attar.registry import find
 
 SETS, NETS = 3, 5
@@ -112,14 +114,15 @@ def main() -> None:
 
 
 def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
-    """Makes the sets of a cell and scores them."""
+    """Makes the sets of a cell and scores them: as many sets at the same time as there are cores, where no threads are named."""
     print(cell.name, flush=True)
-    began, makes, scores = time.monotonic(), [], []
+    began = time.monotonic()
     sets, nets = (given.sets * given.nets, 1) if cell.method == "random" else (given.sets, given.nets)
-    for number in range(sets):
-        kept = made(cell, given, number)
-        makes.append(kept.manifest["lineage"][0])
-        scores.append(judged(cell, given, kept, seeds=nets, first_seed=number * nets))
+    alone = given.threads is not None or given.device not in (None, "cpu")
+    how = given if alone else argparse.Namespace(**{**vars(given), "threads": 1})
+    pieces = [partial(one, cell, how, number, nets) for number in range(sets)]
+    workers = 1 if alone else plan.cores()
+    makes, scores, peaks = zip(*crew.done(pieces, workers=workers, progress=Silent(), label=cell.name, total=sets))
     found = over_sets([score["accuracies"] for score in scores])
     print(f"  {found['last_mean']:.4f} ({found['interval']}), published {cell.published}", flush=True)
     plans = {"made": makes[0]["plan"], "judged": scores[0]["plan"]}
@@ -140,11 +143,22 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
         "make_seconds": [m["seconds"] for m in makes],
         "peak_memory": max(m.get("peak_memory", 0) for m in makes),
         "seconds": time.monotonic() - began,
-        "process_peak_memory": memory.peak(),
+        "process_peak_memory": max(peaks),
+        "sets_beside": min(workers, sets),
         "plans": plans,
         "command": command(),
         "environment": environment(plans["judged"]["device"], threads=max(p["threads"] for p in plans.values())),
     }
+
+
+def one(
+    cell: Cell, given: argparse.Namespace, number: int, nets: int, progress: Progress
+) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """One of the sets of a cell: how it was made, its score by so many networks, and the most memory of the process."""
+    kept = made(cell, given, number)
+    score = judged(cell, given, kept, seeds=nets, first_seed=number * nets)
+    progress.advance()
+    return kept.manifest["lineage"][0], score, memory.peak()
 
 
 def made(cell: Cell, given: argparse.Namespace, number: int) -> Condensed:

@@ -186,10 +186,10 @@ def test_a_crew_compiles_where_its_parent_has(tmp_path) -> None:
 
 
 def test_without_a_compiler_a_long_run_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    long = {"device": "cpu", "flops_per_step": 1e12, "steps": 10_000}
+    long = {"device": "cpu", "flops_per_step": 1e12, "flops": 1e16}
     monkeypatch.setattr(plan, "compiler_at_hand", lambda: True)
     assert plan.make(**long).compiled
-    assert not plan.make(device="cpu", flops_per_step=1e3, steps=10).compiled
+    assert not plan.make(device="cpu", flops_per_step=1e3, flops=1e4).compiled
     monkeypatch.setattr(plan, "compiler_at_hand", lambda: False)
     assert not plan.make(**long).compiled
     assert not plan.make(**long, compiled=False).compiled

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
+import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,7 @@ from attar.errors import DataError, UsageError
 from attar.execute.identity import key
 from attar.execute.plan import Plan
 from attar.execute.progress import Silent
+from attar.io.lock import lock
 from attar.method import State
 from attar.nets.fit import net_of
 from attar.real.realset import RealSet
@@ -275,6 +280,39 @@ def test_experts_made_beside_each_other_are_those_made_alone(
     assert all(torch.equal(alone[e][k], beside[e][k]) for e in alone for k in alone[e])
     names = [sorted(p.name for p in (tmp_path / str(t) / "resources").iterdir()) for t in (1, 2)]
     assert names[0] == names[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_expert_that_another_run_makes_is_left_to_it(
+    tmp_path: Path, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """So that two runs which begin together train half of the experts each, and none waits before there is nothing else."""
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path))
+    real, begun = make_set(), []
+    task, first = type("Task", (), {"needs": lambda self: experts(3, **SMALL)})(), experts(1, **SMALL)[0]
+    building = tmp_path / "resources" / f"expert-0-{key(identify(first, real, 0, Plan()))}.attar-run"
+
+    class Counts(Silent):
+        def start(self, label: str, total: int, done: int = 0) -> None:
+            begun.append(label)
+
+    with ExitStack() as other:
+        other.enter_context(lock(building / "lock", "an expert"))
+
+        def late() -> None:
+            while len(list(tmp_path.glob("resources/expert-[12]-*[0-9a-f]"))) < 2:
+                time.sleep(0.01)
+            other.close()
+
+        watching = threading.Thread(target=late)
+        watching.start()
+        found = gather(task, real, seed=0, plan=Plan(threads=threads), progress=Counts())
+        watching.join()
+    assert sorted(found) == ["expert-0", "expert-1", "expert-2"]
+    assert begun[-1] == "expert-0" and begun[:-1] == (
+        ["expert-1", "expert-2"] if threads == 1 else ["expert-0 to expert-2"]
+    )
 
 
 def test_what_cannot_train_is_refused(make_set: MakeSet) -> None:

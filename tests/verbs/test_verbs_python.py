@@ -440,6 +440,28 @@ def test_experts_beside_each_other_take_memory_together(monkeypatch: pytest.Monk
     assert needed(threads=9) == needed() == pytest.approx(3 * one, rel=1e-6)
 
 
+def test_jobs_that_need_the_same_long_trainings_agree_whether_these_are_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a short method trains its experts anew beside those that a longer one left."""
+    monkeypatch.setattr(plan, "compiler_at_hand", lambda: True)
+
+    def asked(method: str, steps: int, **how: Any) -> dict[str, Any]:
+        small = {"net": "convnet:width=8:depth=1", "experts": 2, "batch_syn": 1, "syn_steps": 2}
+        return attar.distill("digits", method=method, ipc=1, steps=steps, dry_run=True, **small, **how)
+
+    def compiled(**how: Any) -> list[bool]:
+        return [asked(method, steps, **how)["plan"]["compiled"] for method, steps in (("ftd", 50), ("datm", 1))]
+
+    shortest = asked("datm", 1)["flops"]
+    monkeypatch.setattr(plan, "LARGE", shortest / 2)
+    assert asked("datm", 2)["flops"] - shortest < plan.LARGE, "a step of its own is short"
+    assert compiled() == [True, True] and compiled(compile=False) == compiled(minutes=1) == [False, False]
+    assert attar.select("digits", method="forgetting", ipc=1, dry_run=True)["plan"]["compiled"]
+    monkeypatch.setattr(plan, "LARGE", 2 * asked("ftd", 50)["flops"])
+    assert compiled() == [False, False] and compiled(compile=True) == [True, True]
+
+
 def test_networks_stand_beside_each_other_only_where_processes_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Elsewhere one network after the other has all threads."""
     monkeypatch.setattr(plan, "cores", lambda: 4)

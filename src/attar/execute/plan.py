@@ -20,7 +20,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SMALL = 2e9
 """Floating-point operations a step below which a second thread costs more than it gives."""
 LARGE = 1e13
-"""Floating-point operations of a whole run (two minutes on two cores) above which compiling (4 to 45 s a graph) pays."""
+"""Floating-point operations of a whole job (two minutes on two cores) above which compiling (4 to 45 s a graph) pays."""
 COMPILING = 3.0
 """Minutes that a run must be allowed for compiling to be worth its wait."""
 
@@ -71,7 +71,7 @@ def make(
     dtype: str | None = None,
     compiled: bool | None = None,
     flops_per_step: float = 0.0,
-    steps: int = 1,
+    flops: float = 0.0,
 ) -> Plan:
     """Chooses what the user left open, from the size of the work.
 
@@ -79,9 +79,9 @@ def make(
         device: None for CUDA where there is one, else the CPU.
         threads: None for one thread for small steps, else all cores.
         dtype: None for float32.
-        compiled: None for compiled where the run is long enough and a C++ compiler is at hand.
+        compiled: None for compiled where the job is long enough and a C++ compiler is at hand.
         flops_per_step: floating-point operations of a step.
-        steps: steps of the run.
+        flops: of the whole job, with those of the resources that it needs: so jobs that share long ones agree on them.
 
     Raises:
         UsageError: an unknown device or dtype, threads < 1.
@@ -96,7 +96,7 @@ def make(
     if threads is None:
         threads = 1 if flops_per_step < SMALL else cores()
     if compiled is None:
-        compiled = device == "cpu" and flops_per_step * steps > LARGE and compiler_at_hand()
+        compiled = device == "cpu" and flops > LARGE and compiler_at_hand()
     if compiled and device == "cpu" and not compiler_at_hand():
         raise ResourceError(
             "compiling on the CPU needs a C++ compiler and none was found; install g++ or drop --compile"

@@ -12,6 +12,10 @@ from attar.errors import ResourceError
 from attar.io.atomic import named, point
 
 
+class Held(ResourceError):
+    """Another process holds a lock."""
+
+
 @contextmanager
 def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Holds ``path`` as a lock file for the length of the block, and removes it at the end.
@@ -22,7 +26,7 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         wait: wait for the other process instead of refusing.
 
     Raises:
-        ResourceError: another process holds it.
+        Held: another process has it.
     """
     try:
         import fcntl  # noqa: F401
@@ -54,7 +58,7 @@ def _take(path: Path, what: str, wait: bool) -> int | None:
         except BlockingIOError:
             pid = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(fd)
-            raise ResourceError(
+            raise Held(
                 f"{what} is in use by another run (process {pid}); wait for it to end, or choose another --out"
             ) from None
         except BaseException:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from attar.execute.identity import describe, files, key
 from attar.execute.plan import Plan
 from attar.execute.progress import Progress
 from attar.io import atomic, tensors
-from attar.io.lock import lock
+from attar.io.lock import Held, lock
 from attar.method import State
 from attar.real.cache import root
 from attar.real.realset import RealSet
@@ -43,7 +44,10 @@ def gather(task: Any, real: RealSet, *, seed: int, plan: Plan, progress: Progres
 
 
 def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Plan, progress: Progress) -> None:
-    """Makes those that the cache lacks: on a Ray cluster, or here as many at the same time as the plan has threads."""
+    """Makes those that the cache lacks: on a Ray cluster, or here as many at the same time as the plan has threads.
+
+    One that another process makes is left to it, so that runs which begin together train what they share together.
+    """
     missing = [r for r in resources if not _serving(r, identify(r, real, seed, plan)).exists()]
     if len(missing) < 2:
         return
@@ -54,12 +58,18 @@ def _crowd(resources: Sequence[Resource], real: RealSet, *, seed: int, plan: Pla
         done = cluster.done(_sent_back, shared, pieces, gpus=gpus, progress=progress, label=label, total=total)
         for number, files_of in done:
             _keep(_place(*pieces[number]), files_of)
-    elif plan.threads > 1 and plan.device == "cpu":
+    else:
 
         def one(resource: Resource, shown: Progress) -> None:
-            made(resource, real, {}, seed=seed, plan=plan, progress=shown)
+            with suppress(Held):
+                made(resource, real, {}, seed=seed, plan=plan, progress=shown, wait=False)
 
-        crew.done([partial(one, r) for r in missing], workers=plan.threads, progress=progress, label=label, total=total)
+        if plan.threads > 1 and plan.device == "cpu":
+            pieces = [partial(one, r) for r in missing]
+            crew.done(pieces, workers=plan.threads, progress=progress, label=label, total=total)
+        else:
+            for resource in missing:
+                one(resource, progress)
 
 
 def _sent_back(
@@ -100,12 +110,22 @@ def chance(resource: Resource, seed: int) -> int:
 
 
 def made(
-    resource: Resource, real: RealSet, res: dict[str, State], *, seed: int, plan: Plan, progress: Progress
+    resource: Resource,
+    real: RealSet,
+    res: dict[str, State],
+    *,
+    seed: int,
+    plan: Plan,
+    progress: Progress,
+    wait: bool = True,
 ) -> State:
     """One resource from the cache, or built and put there; a build that was interrupted goes on.
 
     The cache key is the hash of its settings, schema, data, preprocessing, seed and plan. What its own needs hold follows
     from these. One that holds more of the same (``grows``) serves as well.
+
+    Raises:
+        Held: another process makes it, and ``wait`` is False.
     """
     plan, seed = alone(resource, plan), chance(resource, seed)
     identity = identify(resource, real, seed, plan)
@@ -115,7 +135,7 @@ def made(
     if found is not None and not building.exists():
         return found
     atomic.sweep(folder.parent)
-    with lock(building / "lock", f"the resource {folder}", wait=True):
+    with lock(building / "lock", f"the resource {folder}", wait=wait):
         found = _load(folder)
         if found is None:
             found = _build(resource, real, res, folder, building, identity, seed, plan, progress)

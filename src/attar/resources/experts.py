@@ -158,7 +158,7 @@ class Expert(Resource):
         params, even = params_of(state), torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
 
         def gradient(weights: Params) -> tuple[torch.Tensor, Params]:
-            return weight_gradient(net, {**params, **weights}, x, y, even, update=weights is here)
+            return weight_gradient(net, {**params, **weights}, x, y, even, update=weights is here, size=len(x))
 
         here = {name: params[name].detach() for name in net.trainable}
         loss, direction = flat_direction(gradient, here, rho=self.rho, alpha=self.alpha, adaptive=self.adaptive)

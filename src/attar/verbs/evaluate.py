@@ -144,7 +144,7 @@ def planned(compute: Compute, kept: Condensed, real: RealSet, nets: tuple[Any, .
         dtype=compute.dtype,
         compiled=compute.compile,
         flops_per_step=work,
-        steps=epochs * len(nets),
+        flops=work * epochs * len(nets),
     )
 
 

@@ -154,7 +154,7 @@ class Job:
             dtype=c.dtype,
             compiled=False if hurried else c.compile,
             flops_per_step=self.cost(real).flops_per_step,
-            steps=self.method.length(real),
+            flops=self.flops(real),
         )
 
 
