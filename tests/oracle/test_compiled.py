@@ -26,6 +26,9 @@ from attar.execute.compile import fast, in_parts, switched
 from attar.execute.plan import Plan
 from attar.method import Method
 from attar.nets.layers import Choice
+from attar.resources.dynamics import Dynamics
+from attar.resources.experts import Expert
+from attar.resources.network import TrainedNetwork
 from attar.run import run, tensors_of
 from attar.testing.toys import toy
 from attar.testing.trial import Moment, moment
@@ -38,6 +41,16 @@ METHODS = {
     "dsa with batch norm": DSA(steps=3, batch=4, net=NET + ":norm=batch", augment="flip", outer=2, inner=1),
     "dcc": DCC(steps=3, batch=4, net=NET, outer=2, inner=1),
     "idc": IDC(steps=3, batch=4, batch_net=4, net=NET, outer=2, inner=1, lr_img=0.5),
+}
+
+TRAINED = {"net": NET, "epochs": 3, "batch": 16, "lr": 0.05}
+RESOURCES = {
+    "expert": Expert(**TRAINED),
+    "expert in a flat valley": Expert(**TRAINED, rho=0.01, alpha=0.3),
+    "dynamics": Dynamics(**TRAINED, augment="flip"),
+    "dynamics seen apart": Dynamics(**{**TRAINED, "net": NET + ":norm=batch"}, view="eval", augment="flip"),
+    "dynamics of distributions": Dynamics(**TRAINED, window=3, distributions=True),
+    "network": TrainedNetwork(**{**TRAINED, "net": NET + ":norm=batch"}),
 }
 
 
@@ -80,6 +93,21 @@ def test_a_compiled_run_ends_where_an_eager_one_does(name: str) -> None:
         one, two = (run(METHODS[name], toy(), [budget], seed=0, plan=Plan(compiled=True)).states[0] for _ in range(2))
     assert torch.equal(one["image"], two["image"])
     assert torch.allclose(one["image"], eager["image"], rtol=1e-3, atol=1e-4)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RESOURCES)
+def test_a_compiled_training_gives_what_an_eager_one_does(name: str) -> None:
+    task, found = RESOURCES[name], []
+    for compiled in (False, True):
+        with dynamo.patch(suppress_errors=False):
+            state = run(task, toy(), [None], seed=0, plan=Plan(compiled=compiled)).states[0]
+        found.append(task.finish(state, {}))
+    eager, compiled = found
+    assert eager.keys() == compiled.keys()
+    for key, value in eager.items():
+        assert torch.allclose(value.double(), compiled[key].double(), rtol=1e-3, atol=1e-4), key
 
 
 def test_a_loss_in_parts_is_not_compiled_whole() -> None:

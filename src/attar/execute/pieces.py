@@ -87,6 +87,7 @@ def weight_gradient(
         The sum (a scalar), and name -> tensor of the weight's shape.
     """
     size = size or piece_size(net, len(x), x.device, most=BACKWARD, train=train)
+    update = update and net.has_batch_statistics  # one and the same function to compile where there are none
     weights = {n: params[n].detach().requires_grad_() for n in (net.trainable if names is None else names)}
     others = {n: v for n, v in params.items() if n not in weights}
     run, loss, total = fast(_loss), torch.zeros((), dtype=w.dtype, device=w.device), None

@@ -156,9 +156,10 @@ class Expert(Resource):
         x, y = batch["image"], batch["target"]
         net = build(self.net, channels=x.shape[1], size=(x.shape[2], x.shape[3]), classes=y.shape[1])
         params, even = params_of(state), torch.full((len(x),), 1 / len(x), dtype=x.dtype, device=x.device)
+        size = -(-len(x) // 16) * 16  # the batches of an epoch differ by one image: compiled once for both
 
         def gradient(weights: Params) -> tuple[torch.Tensor, Params]:
-            return weight_gradient(net, {**params, **weights}, x, y, even, update=weights is here, size=len(x))
+            return weight_gradient(net, {**params, **weights}, x, y, even, update=weights is here, size=size)
 
         here = {name: params[name].detach() for name in net.trainable}
         loss, direction = flat_direction(gradient, here, rho=self.rho, alpha=self.alpha, adaptive=self.adaptive)
