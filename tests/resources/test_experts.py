@@ -90,6 +90,9 @@ def test_an_epoch_of_a_small_set_has_as_many_batches_as_are_asked_for(make_set: 
 def test_the_experts_of_every_method_take_48_batches_an_epoch_at_least(method: type[MTT | TESLA | FTD | DATM]) -> None:
     assert {task.batches for task in method().needs()} == {48}
     assert {task.batches for task in method(batches_expert=7).needs()} == {7}
+    for name in ("batch_expert", "batches_expert"):
+        with pytest.raises(UsageError, match=f"^{name}=0"):
+            method(**{name: 0})
 
 
 def test_a_batch_norm_keeps_no_statistics_in_a_trajectory(make_set: MakeSet, build: Build) -> None:

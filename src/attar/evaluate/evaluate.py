@@ -9,7 +9,7 @@ protocol's own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,19 +99,9 @@ def evaluate(
     real = fitting(condensed, splits.train)
     unseen(condensed, splits)
     built = [build(spec, channels=real.shape[0], size=real.shape[1:], classes=real.n_classes) for spec in nets]
-    counts = torch.bincount(condensed.labels, minlength=real.n_classes).tolist()
-    recipe = condensed.recipe
-    name: str = recipe.get("protocol", "dc") if protocol is None else protocol
-    if protocol is None:
-        epochs = recipe.get("epochs") if epochs is None else epochs
-        augment = recipe.get("augment") if augment is None else augment
-    how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
-    how |= {key: recipe.get(key, 1) for key in ("patches", "tiles")}
-    how |= {"teacher": teacher if isinstance(teacher, str) else "", "teacher_epochs": teacher_epochs}
-    plans = [resolve(name, real, net=net, **how) for net in built]
-    # A rate that was learned for SGD says nothing to AdamW.
-    lr = recipe.get("lr") if plans[0].optimiser == "sgd" else None
-    own = [resolve(name, real, net=net, lr=lr, **how) for net in built]
+    how: dict[str, Any] = {"protocol": protocol, "epochs": epochs, "augment": augment}
+    how |= {"teacher": teacher, "teacher_epochs": teacher_epochs}
+    plans, own = _protocols(condensed, real, built, **how)
     ways = list(offers(condensed, eight_bit=eight_bit))
     guided = _guided(plans[0], ways if random else (), teacher, teacher_epochs)
     if guided:
@@ -138,14 +128,12 @@ def evaluate(
         sittings.append(Sitting([(way, _exam(net, ours, way, numbers)) for way in offered], beside))
     exams = [exam for sitting in sittings for exam in sitting.exams]
     marks = dict(zip(exams, bench.sat(exams, keep_going=keep_going)))
+    of = {"rows": len(condensed), "drawn": drawn, "keep_going": keep_going}
     scores = []
     for net, sitting in zip(built, sittings):
         everything = {"full": full_baseline(bench, net, numbers[0])} if full else {}
-        beside = {kind: _random(exam, marks[exam], drawn) for kind, exam in sitting.beside.items()}
-        for way, exam in sitting.ways:
-            found = _score(exam, way, marks[exam], rows=len(condensed), keep_going=keep_going)
-            stands = {**beside.get(way.labels, {}), **everything}
-            scores.append({**found, "test": bench.test_facts(), "baseline": stands})
+        for found, beside in _marked(sitting, marks, **of):
+            scores.append({**found, "test": bench.test_facts(), "baseline": {**beside, **everything}})
     return scores
 
 
@@ -165,6 +153,37 @@ class Sitting:
     def exams(self) -> list[Exam]:
         """All of them, each once."""
         return list(dict.fromkeys([*(exam for _, exam in self.ways), *self.beside.values()]))
+
+
+def _protocols(
+    condensed: Condensed,
+    real: RealSet,
+    nets: Sequence[Net],
+    *,
+    protocol: str | None,
+    epochs: int | None,
+    augment: str | None,
+    teacher: Spec | None,
+    teacher_epochs: int | None,
+) -> tuple[list[Protocol], list[Protocol]]:
+    """How each network learns random examples, and how the set, whose recipe may name a learning rate.
+
+    Args:
+        protocol: None for that of the recipe, of which epochs and transforms are then taken, too.
+    """
+    recipe = condensed.recipe
+    if protocol is None:
+        epochs = recipe.get("epochs") if epochs is None else epochs
+        augment = recipe.get("augment") if augment is None else augment
+    name: str = recipe.get("protocol", "dc") if protocol is None else protocol
+    counts = torch.bincount(condensed.labels, minlength=real.n_classes).tolist()
+    how: dict[str, Any] = {"epochs": epochs, "augment": augment, "per_class": max(counts)}
+    how |= {key: recipe.get(key, 1) for key in ("patches", "tiles")}
+    how |= {"teacher": teacher if isinstance(teacher, str) else "", "teacher_epochs": teacher_epochs}
+    plans = [resolve(name, real, net=net, **how) for net in nets]
+    # A rate that was learned for SGD says nothing to AdamW.
+    lr = recipe.get("lr") if plans[0].optimiser == "sgd" else None
+    return plans, [resolve(name, real, net=net, lr=lr, **how) for net in nets]
 
 
 def _guided(plan: Protocol, ways: Sequence[Offer], teacher: Spec | None, epochs: int | None) -> bool:
@@ -193,6 +212,19 @@ def _exam(net: Net, plan: Protocol, way: Offer, seeds: range) -> Exam:
         lessons=[way.lesson] * len(seeds),
         seeds=seeds,
     )
+
+
+def _marked(
+    sitting: Sitting, marks: Mapping[Exam, Marks], *, rows: int, drawn: list[int] | None, keep_going: bool
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """For every way to learn from the small set its score, and what random examples taught.
+
+    Args:
+        rows: kept examples. drawn: random ones of every class.
+    """
+    beside = {kind: _random(exam, marks[exam], drawn) for kind, exam in sitting.beside.items()}
+    for way, exam in sitting.ways:
+        yield _score(exam, way, marks[exam], rows=rows, keep_going=keep_going), beside.get(way.labels, {})
 
 
 def _score(exam: Exam, way: Offer, marks: Marks, *, rows: int, keep_going: bool) -> dict[str, Any]:

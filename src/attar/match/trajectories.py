@@ -13,7 +13,7 @@ from attar.budget import Budget
 from attar.execute.pieces import BACKWARD, piece_size
 from attar.match.chunks import chunks
 from attar.match.unroll import unroll
-from attar.method import Batch, Cost, Resources, State
+from attar.method import Batch, Cost, Resources, State, positive
 from attar.nets.build import build
 from attar.nets.fit import activation_bytes, net_of
 from attar.nets.net import Params
@@ -61,7 +61,11 @@ def experts_of(method: Any, **flat: Any) -> tuple[Expert, ...]:
         method: anything with ``experts``, ``net``, ``augment``, ``reach``, ``lr_expert``, ``batch_expert``,
             ``batches_expert`` and ``seed_expert``.
         flat: ``rho``, ``alpha`` and ``adaptive`` of those who look for flat valleys.
+
+    Raises:
+        UsageError: a setting that trains nothing, by the name that the method has for it.
     """
+    positive(batch_expert=method.batch_expert, batches_expert=method.batches_expert)
     return experts(
         method.experts,
         net=method.net,
