@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -10,9 +12,11 @@ from attar.augment import siamese
 from attar.execute import pieces
 from attar.execute.compile import switched
 from attar.execute.pieces import features, logits, piece_size, summed, weight_gradient
-from attar.execute.plan import compiler_at_hand
+from attar.execute.plan import Plan, compiler_at_hand
 from attar.match.unroll import unroll
+from attar.nets.build import build
 from attar.nets.fit import activation_bytes
+from attar.seeds import Seeds
 
 
 def whole(p, w: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -51,6 +55,45 @@ def test_compiled_pieces_fill_the_last_with_images_of_no_weight(make_problem) ->
         _, grads = weight_gradient(p.net, p.params, p.kept, p.label, w, size=4)
     for name, grad in whole(p, w)[1].items():
         assert torch.allclose(grads[name], grad, rtol=1e-8, atol=1e-12), name
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_gradients_at_once_are_those_by_tape(make_problem, temperature: float) -> None:
+    p = make_problem(counts=(4, 3))
+    weights = {n: p.params[n] for n in p.net.trainable if n != "classifier.bias"}
+    others = {n: v for n, v in p.params.items() if n not in weights}
+    part = (p.kept, p.label, torch.rand(7, dtype=torch.float64))
+    loss, grads = pieces._at_once(p.net, True, False, temperature, weights, others, *part)
+    expected, theirs = pieces._by_tape(p.net, True, False, temperature, weights, others, *part)
+    assert torch.allclose(loss, expected, rtol=1e-12) and len(grads) == len(weights)
+    assert not any(g.requires_grad for g in grads)
+    for a, b in zip(grads, theirs, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not compiler_at_hand(), reason="compiling on the CPU needs a C++ compiler")
+def test_compiled_in_half_precision_gradients_are_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only there; they point where those by tape do."""
+    net = build("convnet:width=16:depth=2", channels=3, size=(12, 12), classes=3)
+    params, g = net.init(Seeds(1)), torch.Generator().manual_seed(2)
+    x, y, w = torch.randn(9, 3, 12, 12, generator=g), torch.arange(9) % 3, torch.full((9,), 1 / 9)
+    made: list[str] = []
+
+    def noted(name: str) -> Callable:
+        fn = getattr(pieces, name)
+        return lambda *args: made.append(name) or fn(*args)
+
+    for name in ("_at_once", "_by_tape"):
+        monkeypatch.setattr(pieces, name, noted(name))
+    found = []
+    for how in (Plan(), Plan(dtype="bfloat16"), Plan(dtype="bfloat16", compiled=True)):
+        with how.applied():
+            grads = weight_gradient(net, params, x, y, w)[1]
+        found.append(torch.cat([grads[n].flatten() for n in params]))
+    assert made == ["_by_tape", "_by_tape", "_at_once"]
+    for half in found[1:]:
+        assert float(torch.nn.functional.cosine_similarity(half, found[0], dim=0)) > 0.99
 
 
 @pytest.mark.slow
