@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ from attar.evaluate.scores import summary
 from attar.execute import crew, memory, plan
 from attar.execute.progress import Progress, Silent
 from attar.registry import find
+from attar.resources.build import gather
+from attar.resources.resource import needed
+from attar.verbs.distill import job_of, scheduled
+from attar.verbs.read import read
 
 SETS, NETS = 3, 5
 
@@ -114,14 +119,17 @@ def main() -> None:
 
 
 def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
-    """Makes the sets of a cell and scores them: as many sets at the same time as there are cores, where no threads are named."""
+    """Makes the sets of a cell and scores them, beside each other where no threads are named."""
     print(cell.name, flush=True)
     began = time.monotonic()
     sets, nets = (given.sets * given.nets, 1) if cell.method == "random" else (given.sets, given.nets)
     alone = given.threads is not None or given.device not in (None, "cpu")
     how = given if alone else argparse.Namespace(**{**vars(given), "threads": 1})
     pieces = [partial(one, cell, how, number, nets) for number in range(sets)]
-    workers = 1 if alone else plan.cores()
+    workers = 1 if alone else beside(sets, plan.cores())
+    of_a_core = min(1, plan.cores() / workers)  # its share, where more sets than cores take turns
+    if not alone:
+        share(cell, how)
     makes, scores, peaks = zip(*crew.done(pieces, workers=workers, progress=Silent(), label=cell.name, total=sets))
     found = over_sets([score["accuracies"] for score in scores])
     print(f"  {found['last_mean']:.4f} ({found['interval']}), published {cell.published}", flush=True)
@@ -140,15 +148,32 @@ def measured(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
         "made_steps": makes[0]["steps"],
         **{k: scores[0][k] for k in ("protocol", "network", "labels", "augment", "epochs", "lr")},
         **found,
-        "make_seconds": [m["seconds"] for m in makes],
+        "make_seconds": [m["seconds"] * of_a_core for m in makes],
         "peak_memory": max(m.get("peak_memory", 0) for m in makes),
         "seconds": time.monotonic() - began,
         "process_peak_memory": max(peaks),
-        "sets_beside": min(workers, sets),
+        "sets_beside": workers,
         "plans": plans,
         "command": command(),
         "environment": environment(plans["judged"]["device"], threads=max(p["threads"] for p in plans.values())),
     }
+
+
+def beside(sets: int, cores: int) -> int:
+    """How many sets to make at a time, so that no core idles beside the last: 3 take turns on 2 cores, not 2 and then 1."""
+    return math.ceil(sets / max(1, sets // cores))
+
+
+def share(cell: Cell, given: argparse.Namespace) -> None:
+    """Trains the experts that all sets of a cell use, on every core: three sets that take turns would leave the fourth to one."""
+    asked = {**cell.asked, "ipc": cell.ipc, **compute(given)}
+    quick = bool(asked.pop("quick", False))
+    settings = scheduled(cell.method, asked, quick=quick, preset=None)
+    job = job_of(find(cell.method).kind, data(cell), cell.method, None, settings)
+    if needed(job.method) and all(resource.crowd for resource in needed(job.method)):
+        real = read(job.source, job.data, progress=Silent()).train
+        how = dataclasses.replace(job.plan(real), threads=plan.cores())
+        gather(job.method, real, seed=0, plan=how, progress=Silent())
 
 
 def one(

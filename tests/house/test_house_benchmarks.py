@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import operator
@@ -53,6 +54,29 @@ def test_a_benchmark_that_is_stopped_says_how_to_go_on(benchmark: Any, capsys: p
         benchmark("rows").ended(stopped)
     assert end.value.code == 143
     assert capsys.readouterr().err == "stopped; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("sets", "cores", "at_a_time"), [(1, 2, 1), (2, 2, 2), (3, 2, 3), (15, 2, 3), (3, 16, 3), (4, 2, 2)]
+)
+def test_no_core_waits_for_the_last_set(benchmark: Any, sets: int, cores: int, at_a_time: int) -> None:
+    assert benchmark("fidelity").beside(sets, cores) == at_a_time
+
+
+def test_the_sets_of_a_cell_find_the_experts_that_were_trained_for_them(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fidelity = benchmark("fidelity")
+    monkeypatch.setenv("ATTAR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fidelity, "data", lambda cell: "digits")
+    small = {"experts": 3, "max_start": 1, "expert_epochs": 1, "syn_steps": 1, "net": "convnet:width=4:depth=1"}
+    cell = fidelity.Cell("digits", "mtt", 1, steps=1, settings=small)
+    given = argparse.Namespace(device=None, threads=1, dtype="float32", compile=None, work=tmp_path)
+    fidelity.share(cell, given)
+    experts = {folder.name for folder in (tmp_path / "cache" / "resources").iterdir()}
+    assert len(experts) == 3
+    fidelity.made(cell, given, 1)
+    assert {folder.name for folder in (tmp_path / "cache" / "resources").iterdir()} == experts
 
 
 def test_a_share_of_no_picks_is_none(benchmark: Any) -> None:

@@ -16,6 +16,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 CACHE, THREADS = "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_COMPILE_THREADS"
 
+FORKED = 4
+"""Threads at most that compile in a fork: forks that do the same work compile each function once, and more wait than work."""
+
 FORMS = 128
 """Compiled forms of one function at most: networks x shapes x threads."""
 
@@ -66,15 +69,23 @@ def _folder(named: str | None) -> str:
     return named
 
 
-def with_one_thread() -> None:
-    """From now on this process compiles with its own thread.
+def forked() -> None:
+    """From now on this process compiles with threads of its own; for a fork, to be called before it compiles.
 
-    For a fork: the compiler's pool of the parent has no threads in it, and what is handed to that pool is waited for in vain.
+    The compiler's pool of the parent has no threads in it, and what is handed to that pool is waited for in vain.
     """
-    os.environ[THREADS] = "1"  # for a compiler that is yet to be imported
-    config = sys.modules.get("torch._inductor.config")
-    if config is not None:
-        config.compile_threads = 1  # pyright: ignore[reportAttributeAccessIssue]
+    config, pools = (sys.modules.get(f"torch._inductor.{name}") for name in ("config", "async_compile"))
+    if config is None:  # not imported yet: it will have a pool of this process's, as large as the environment says
+        os.environ[THREADS] = str(_at_most_a_few(os.environ.get(THREADS)))
+        return
+    config.compile_threads = _at_most_a_few(config.compile_threads)  # pyright: ignore[reportAttributeAccessIssue]
+    if pools is not None:
+        pools.AsyncCompile.pool.cache_clear()
+
+
+def _at_most_a_few(threads: str | int | None) -> int:
+    """Threads that compile in each of many processes."""
+    return min(int(threads or os.cpu_count() or 1), FORKED)
 
 
 def on() -> bool:

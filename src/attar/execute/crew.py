@@ -125,7 +125,7 @@ def _serve(pieces: Sequence[Piece[Any]], here: Connection, others: list[Connecti
     if not end_with(parent):
         return
     torch.set_num_threads(1)
-    compiling.with_one_thread()
+    compiling.forked()
     with contextlib.suppress(EOFError, ConnectionError):
         while _answered(pieces[here.recv()], here):
             pass
